@@ -1,0 +1,1 @@
+"""Smart Router: routes messages between actors that come and go."""
