@@ -1,0 +1,94 @@
+"""What travels: messages and their options.
+
+A message is kept as the bytes that its recipients get: `body` is a JSON object that starts with the router's `id`, `from` and
+`at`, followed by the sender's keys as they came. Nothing decodes it again on the way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+__all__ = ["ACTOR_ID", "Ids", "Message", "Options", "is_address"]
+
+ACTOR_ID: Final = re.compile(r"[A-Za-z0-9._~@:+\-]{1,128}\Z")
+"""The own part of an actor's id, and a sub-endpoint's (specs: actor routing, Names)."""
+
+_SEGMENT: Final = r"[A-Za-z0-9._~@:+\-]{1,128}"
+_ADDRESS: Final = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,2}}\Z")
+
+
+def is_address(value: object) -> bool:
+    """True for the form of an address: `endpoint`, `endpoint/x` or `endpoint/sub/own`."""
+    return isinstance(value, str) and _ADDRESS.match(value) is not None
+
+
+class Options(msgspec.Struct, forbid_unknown_fields=True, gc=False, omit_defaults=True):
+    """`options` of a message, the sender's. `ttl` in seconds; `priority` 0 (lowest) to 9, default 4; `id` dedups repeats."""
+
+    id: str | None = None
+    ttl: float | None = None
+    priority: int | None = None
+    supersede: str | None = None
+    receipt: list[str] | None = None
+    deliver: str | None = None
+    reply: float | None = None
+    trace: bool | None = None
+
+
+class Message(msgspec.Struct, gc=False):
+    """One routed message as every broker keeps it. `expires_at`: wall ms, 0 for never. `key`: the sender's `options.id`."""
+
+    id: str
+    sender: str
+    at: int
+    type: str
+    body: bytes
+    attachments: tuple[bytes, ...] = ()
+    priority: int = 4
+    expires_at: int = 0
+    supersede: str | None = None
+    key: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against limits: body and attachments."""
+        return len(self.body) + sum(map(len, self.attachments))
+
+
+class Ids:
+    """Time-ordered unique message ids: UUID version 7 (RFC 9562, 5.7; 6.2 method 1), a counter in rand_a and the head of rand_b.
+
+    `node`: 48 random bits, drawn once per process. A clock that goes back does not: the last millisecond is kept.
+    """
+
+    __slots__ = ("_counter", "_ms", "_node", "_prefix", "_wall_ms", "at")
+
+    def __init__(self, wall_ms: Callable[[], int], node: bytes) -> None:
+        self._wall_ms = wall_ms
+        self._node = node.hex()
+        self._ms = 0
+        self._counter = 0
+        self._prefix = ""
+        self.at = 0
+
+    def new(self) -> str:
+        """A fresh id; `at` is then its time in ms since 1970 UTC."""
+        ms = self._wall_ms()
+        if ms > self._ms:
+            self._ms = self.at = ms
+            digits = f"{ms:012x}"
+            self._prefix = f"{digits[:8]}-{digits[8:]}-7"
+            self._counter = 0
+        else:
+            self._counter += 1
+            if self._counter > 0xFFFFFF:
+                self._ms += 1
+                digits = f"{self._ms:012x}"
+                self._prefix = f"{digits[:8]}-{digits[8:]}-7"
+                self._counter = 0
+        counter = self._counter
+        return f"{self._prefix}{counter >> 12:03x}-8{counter & 0xFFF:03x}-{self._node}"
