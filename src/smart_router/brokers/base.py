@@ -28,6 +28,7 @@ __all__ = [
     "MailboxPolicy",
     "MailboxStatistics",
     "OnEnd",
+    "OnRemoved",
     "Overflow",
     "PutDone",
     "PutResult",
@@ -110,6 +111,10 @@ OnEnd = Callable[[Entry, End, str], None]
 The receiver remembers it (dead letter), then calls `ack([entry])`: only then the provider forgets it for good."""
 
 
+OnRemoved = Callable[[str], None]
+"""A mailbox is gone (idle expiry, delete): its address."""
+
+
 class Consumer(Protocol):
     """Core's side of a subscription. Called from the event loop; may call the subscription back at once."""
 
@@ -120,7 +125,7 @@ class Subscription(Protocol):
     """The right to take from one mailbox. Begins with credit 0."""
 
     def grant(self, credit: int) -> None:
-        """Allows that many more deliveries. May deliver from inside this call."""
+        """Allows that many more deliveries, maybe from inside; a negative number takes back what has not been used."""
 
     def close(self) -> None:
         """Takes no more. What was delivered and not acknowledged goes back to the front, in its first order."""
@@ -155,11 +160,13 @@ class Broker(Protocol):
     """Mailboxes by address. Addresses come from core in the form of `message.is_address`; nothing else reaches a provider.
 
     Order: entries of one `put` and of later ones reach a mailbox in that order; within a priority they are delivered so.
-    Limits (`MailboxPolicy`) count what waits, not what is in flight or what a live subscription has credit for; what is released is never dropped for its return.
+    Limits (`MailboxPolicy`) count what waits, not what is in flight or what a live subscription has credit for; what is
+    released is never dropped for its return. `on_end` and `on_removed` are attributes, set before `open`.
     """
 
     capabilities: frozenset[Capability]
     on_end: OnEnd
+    on_removed: OnRemoved
 
     async def open(self) -> None:
         """Ready to use, or raises StorageError / StorageLocked / BrokerAway with what to do."""
@@ -179,6 +186,7 @@ class Broker(Protocol):
         """Adds each entry to its mailbox, made if missing, and delivers where there is credit.
 
         `done` is called once (maybe from inside): every entry is safe (durable: on disk or confirmed) or refused.
+        Without `done` a refusal comes as `on_end(entry, End.REFUSED, code)`; nothing is called for what is safe.
         `dedup` = (sender, key, answer): remembered together with the entries; a repeat changes nothing and gets that answer.
         Never raises for a delivery or storage problem: PutResult says it.
         """

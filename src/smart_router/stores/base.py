@@ -43,7 +43,10 @@ class DeadLetterFilter(msgspec.Struct, frozen=True):
 
 
 class Revocation(msgspec.Struct, frozen=True):
-    """Of a subject or of one token (`jti`): exactly one is set. Tokens issued up to `at` (ms) are void; kept until `expires_at` (0: for ever)."""
+    """Of a subject or of one token (`jti`): exactly one is set. Tokens issued up to `at` (ms) are void.
+
+    Kept until `expires_at` (ms; 0: for ever).
+    """
 
     at: int
     subject: str | None = None
