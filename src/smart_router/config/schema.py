@@ -66,8 +66,8 @@ class RetrySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class AccessSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may what, as CEL conditions (variables: config/conditions.py). None: whoever the authentication lets in.
 
-    `connect`: be the actor, looked at on `iam`. `publish`: a sender of this endpoint, at each message. `read`: be given a
-    message, looked at again at each delivery when rights have changed.
+    `connect`: be the actor, looked at on `iam`. `publish`: a sender of this endpoint, at each message. `read`: be given
+    a message, looked at again at each delivery when rights have changed.
     """
 
     connect: str | None = None
@@ -78,19 +78,18 @@ class AccessSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[endpoints.NAME]`: a kind of actor and the policies of its mailboxes.
 
-    `name`: from the table's name. `sub_endpoints`: none: the endpoint has no sub-endpoints, its actors are `NAME/own`; a
-    list, maybe empty: it has, actors are `NAME/sub/own`, and these subs exist from the start.
-    `mailbox`: what an actor reads: its own, the (sub-)endpoint's shared one, or both.
-    `durability`: `durable` outlives restarts; `memory` does not. `ack`: when a delivery counts (docs/configuration.md);
-    `delivery_timeout`: seconds a delivery may stay unconfirmed. `window`, `window_bytes`: unconfirmed deliveries a session
-    may have; 1: strictly one by one. `retry`: after a failed attempt.
-    `max_messages`, `max_bytes`: what may wait in one mailbox, 0: no limit; `overflow`: what then happens.
-    `max_message_size`: bytes of one message with attachments. `ttl`: seconds a message may wait, 0: for ever.
-    `idle_expiry`: seconds until an empty mailbox without a session goes, 0: never.
-    `max_mailboxes`: of the endpoint, 0: no limit; `new_mailboxes_per_minute`: that one sender may cause, 0: no limit.
-    `deliver`: among several sessions; none: `primary` for an actor's mailbox, `any` for a shared one.
-    `recovery`: Socket.IO connection state recovery; `recovery_window`: seconds it is possible after a cut.
-    `messages_per_second`, `bytes_per_second`: that one connection may send, 0: no limit. `access`: who may what.
+    `name`: from the table's name. `sub_endpoints`: none: the endpoint has no sub-endpoints, its actors are `NAME/own`;
+    a list, maybe empty: it has, actors are `NAME/sub/own`, and these subs exist from the start. `mailbox`: what an
+    actor reads: its own, the (sub-)endpoint's shared one, or both. `durability`: `durable` outlives restarts; `memory`
+    does not. `ack`: when a delivery counts (docs/configuration.md); `delivery_timeout`: seconds a delivery may stay
+    unconfirmed. `window`, `window_bytes`: unconfirmed deliveries a session may have; 1: strictly one by one. `retry`:
+    after a failed attempt. `max_messages`, `max_bytes`: what may wait in one mailbox, 0: no limit; `overflow`: what
+    then happens. `max_message_size`: bytes of one message with attachments. `ttl`: seconds a message may wait, 0: for
+    ever. `idle_expiry`: seconds until an empty mailbox without a session goes, 0: never. `max_mailboxes`: of the
+    endpoint, 0: no limit; `new_mailboxes_per_minute`: that one sender may cause, 0: no limit. `deliver`: among several
+    sessions; none: `primary` for an actor's mailbox, `any` for a shared one. `recovery`: Socket.IO connection state
+    recovery; `recovery_window`: seconds it is possible after a cut. `messages_per_second`, `bytes_per_second`: that one
+    connection may send, 0: no limit. `access`: who may what.
     """
 
     name: str = ""
@@ -119,8 +118,8 @@ class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class PublishSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One publication of a route. `to`: a plain path such as `ids.agent`, or CEL that gives an address or a list of them.
-    `type`: the type it goes out as; none: as it came."""
+    """One publication of a route. `to`: a plain path such as `ids.agent`, or CEL that gives an address or a list of
+    them. `type`: the type it goes out as; none: as it came."""
 
     to: str
     type: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
@@ -142,9 +141,9 @@ class RouteSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it. Four keys stand before the first table: `data`, `store`, `app`, `demo`.
 
-    `data`: the node's folder, made if missing. `store`: what is remembered besides mailboxes; `sqlite:///` alone is in the
-    data folder, `sqlite:///PATH` elsewhere. `app`: `module:attribute`, a SmartRouter; the file's own folder is on the path.
-    `demo`: serve the chat page on `/` and run its bot.
+    `data`: the node's folder, made if missing. `store`: what is remembered besides mailboxes; `sqlite:///` alone is in
+    the data folder, `sqlite:///PATH` elsewhere. `app`: `module:attribute`, a SmartRouter; the file's own folder is on
+    the path. `demo`: serve the chat page on `/` and run its bot.
     """
 
     server: ServerSettings = field(default_factory=ServerSettings)

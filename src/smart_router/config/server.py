@@ -36,10 +36,12 @@ Algorithm = Literal[
 
 
 class TokenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[[auth.tokens]]`: one static token. It does not expire; to end it, revoke its subject and take it out of the file.
+    """`[[auth.tokens]]`: one static token. It does not expire; to end it, revoke its subject and take it out of the
+    file.
 
     `token`: the secret text, at least 16 characters. `subject`: who bears it, for rules and revocation. `scope`: words
-    separated by spaces (`admin` may register sub-endpoints, revoke and check). `claims`: what rules find under `claims`.
+    separated by spaces (`admin` may register sub-endpoints, revoke and check). `claims`: what rules find under
+    `claims`.
     """
 
     token: Annotated[str, Meta(min_length=16)]
@@ -49,12 +51,13 @@ class TokenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[auth]`: who is let in. None of `secret`, `jwks`, `tokens`: no authentication, and loopback only (see `insecure`).
+    """`[auth]`: who is let in. None of `secret`, `jwks`, `tokens`: no authentication, and loopback only (see
+    `insecure`).
 
-    `secret`: shared secret of HS256/384/512 tokens, at least 32 characters. `jwks`: a file or an https address of public
-    keys. `algorithms`: those accepted; empty: HS256 with a secret, RS256, ES256 and EdDSA with `jwks`. `audience`, `issuer`:
-    what the token's `aud` and `iss` must be; none: not looked at. `leeway`: seconds that clocks may differ, at most 300.
-    `insecure`: listen on other than loopback without authentication all the same.
+    `secret`: shared secret of HS256/384/512 tokens, at least 32 characters. `jwks`: a file or an https address of
+    public keys. `algorithms`: those accepted; empty: HS256 with a secret, RS256, ES256 and EdDSA with `jwks`.
+    `audience`, `issuer`: what the token's `aud` and `iss` must be; none: not looked at. `leeway`: seconds that clocks
+    may differ, at most 300. `insecure`: listen on other than loopback without authentication all the same.
     """
 
     secret: Annotated[str, Meta(min_length=32)] | None = None
@@ -76,10 +79,10 @@ class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`[[server.gateways]]`: one protocol on one path. Giving any replaces the two defaults (see `ServerSettings`).
 
     `kind`: `socketio`, `plain` (our JSON protocol), or below Socket.IO `engineio` and `websocket`: bare messages for a
-    `handler`. `path`: where; Socket.IO's and Engine.IO's end with `/`. `ping_interval`, `ping_timeout`: a connection that
-    has not answered a ping after the latter is closed. `connect_timeout`: from the connection to the first identified
-    namespace. `max_payload`: bytes of one message, packet or polling body.
-    `handler`: `module:attribute`, a handler of gateways/base.py instead of the router's own: then no mailboxes, no routes.
+    `handler`. `path`: where; Socket.IO's and Engine.IO's end with `/`. `ping_interval`, `ping_timeout`: a connection
+    that has not answered a ping after the latter is closed. `connect_timeout`: from the connection to the first
+    identified namespace. `max_payload`: bytes of one message, packet or polling body. `handler`: `module:attribute`, a
+    handler of gateways/base.py instead of the router's own: then no mailboxes, no routes.
     """
 
     kind: Literal["socketio", "plain", "engineio", "websocket"]
@@ -108,9 +111,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `handshake_timeout`: seconds for TLS and the request head; `body_timeout`: for a request body. `header_bytes`,
     `headers`: of a request head. `body_bytes`: of an HTTP body other than a polling one. `connections`: in all;
     `connections_per_address`: loopback is not counted; `half_open_per_address`: unfinished and older than a second;
-    `handshakes_at_once`: more wait, and beyond ten times that get 503.
-    The rest is per connection: `namespaces` (`namespace_bytes` a name), `nesting` of JSON, `attachments` of a packet,
-    `packets_per_post`, `fragments` of a WebSocket message, `acknowledgements` that we wait for (never below the window).
+    `handshakes_at_once`: more wait, and beyond ten times that get 503. The rest is per connection: `namespaces`
+    (`namespace_bytes` a name), `nesting` of JSON, `attachments` of a packet, `packets_per_post`, `fragments` of a
+    WebSocket message, `acknowledgements` that we wait for (never below the window).
     """
 
     handshake_timeout: PositiveSeconds = 10.0
@@ -138,12 +141,12 @@ def _gateways() -> list[GatewaySettings]:
 class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[server]`: the port. `host`: an address or name; other than loopback needs `[auth]`. `port`: 0 for any free one.
 
-    `gateways`: by default Socket.IO on `/socket.io/` and the plain protocol on `/ws`. `origins`: web origins let in besides
-    the server's own, `https://chat.example.org`. `require_origin`: refuse requests without one (programs send none).
-    `trusted_proxies`: addresses or networks (`10.0.0.0/8`) whose `Forwarded` and `X-Forwarded-For` are believed.
-    `proxy_protocol`: `v2` when the proxies speak PROXY protocol version 2, then only trusted ones may connect.
-    `tls`: none for plain HTTP. `drain`: seconds that a stop may take until what is left is cut; 0: cut at once.
-    `static`: a folder of files served under `/`; none: no files.
+    `gateways`: by default Socket.IO on `/socket.io/` and the plain protocol on `/ws`. `origins`: web origins let in
+    besides the server's own, `https://chat.example.org`. `require_origin`: refuse requests without one (programs send
+    none). `trusted_proxies`: addresses or networks (`10.0.0.0/8`) whose `Forwarded` and `X-Forwarded-For` are believed.
+    `proxy_protocol`: `v2` when the proxies speak PROXY protocol version 2, then only trusted ones may connect. `tls`:
+    none for plain HTTP. `drain`: seconds that a stop may take until what is left is cut; 0: cut at once. `static`: a
+    folder of files served under `/`; none: no files.
     """
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
@@ -160,8 +163,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class LogSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[log]`, on stderr. `format`: `json` lines, `console` for people, `auto`: console on a terminal. `access`: a line for
-    each HTTP request and each connection."""
+    """`[log]`, on stderr. `format`: `json` lines, `console` for people, `auto`: console on a terminal. `access`: a line
+    for each HTTP request and each connection."""
 
     format: Literal["auto", "json", "console"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -175,8 +178,9 @@ class HealthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`[broker]`. `url`: `embedded://` (in the data folder), `embedded://PATH` (that folder), `embedded://memory` (nothing
-    on disk: a restart forgets all). `commit_delay`: seconds that a group commit waits at most for more; 0: at once."""
+    """`[broker]`. `url`: `embedded://` (in the data folder), `embedded://PATH` (that folder), `embedded://memory`
+    (nothing on disk: a restart forgets all). `commit_delay`: seconds that a group commit waits at most for more; 0: at
+    once."""
 
     url: str = "embedded://"
     commit_delay: Annotated[float, Meta(ge=0, le=1)] = 0.005
