@@ -1,0 +1,1 @@
+"""The tests of Smart Router; folders mirror src/smart_router."""

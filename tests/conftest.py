@@ -1,0 +1,120 @@
+"""What every test may ask for. Async tests run on uvloop, as the program does."""
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+import uvloop
+
+from tests.processes import LineProcess, ServerProcess, run_node, serve
+
+__all__ = ["StartNodeClient", "StartServer"]
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+FAULT_TIMEOUT = 300
+
+
+class StartServer(Protocol):
+    """Starts `smart-router serve` and returns when it is ready; stopped, and its log searched, after the test."""
+
+    def __call__(
+        self,
+        *arguments: str,
+        port: int = 0,
+        data: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> ServerProcess: ...
+
+
+class StartNodeClient(Protocol):
+    """Starts a script of tests/clients; stopped at the end of the test."""
+
+    def __call__(self, script: str, *arguments: str) -> LineProcess: ...
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    no_browser = None if chromium_path() else pytest.mark.skip(reason="no Chromium is installed (script/chromium)")
+    for item in items:
+        if item.get_closest_marker("fault") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(FAULT_TIMEOUT))
+        if no_browser and item.get_closest_marker("browser"):
+            item.add_marker(no_browser)
+
+
+def chromium_path() -> str | None:
+    return next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of the browser, for Playwright's `executable_path`. Tests that use it are marked `browser`."""
+    path = chromium_path()
+    assert path is not None, "a test that uses `chromium` must be marked browser"
+    return path
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago. For what must know its port beforehand; all else uses port 0."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A data folder for one node; the server makes it."""
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def start_server(tmp_path: Path, data_dir: Path) -> Iterator[StartServer]:
+    """A factory of servers on 127.0.0.1, on any free port and on `data_dir` unless told otherwise."""
+    servers: list[ServerProcess] = []
+
+    def start(
+        *arguments: str, port: int = 0, data: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> ServerProcess:
+        place = ("--host", "127.0.0.1", "--port", str(port), "--data", str(data or data_dir))
+        name = f"server-{len(servers) + 1}"
+        server = serve((*arguments, *place), tmp_path / "logs", name, environment or {})
+        servers.append(server)
+        return server
+
+    yield start
+    stop_all(servers)
+    for server in servers:
+        assert "Traceback (most recent call last)" not in server.log(), server.log()
+
+
+@pytest.fixture
+def node_client(tmp_path: Path) -> Iterator[StartNodeClient]:
+    """A factory of Node clients."""
+    clients: list[LineProcess] = []
+
+    def start(script: str, *arguments: str) -> LineProcess:
+        name = f"{Path(script).stem}-{len(clients) + 1}"
+        clients.append(run_node(script, arguments, tmp_path / "logs", name))
+        return clients[-1]
+
+    yield start
+    stop_all(clients)
+
+
+def stop_all(processes: list[ServerProcess] | list[LineProcess]) -> None:
+    """Stops each of them even if one does not want to; the first complaint is raised at the end."""
+    complaints: list[AssertionError] = []
+    for process in processes:
+        try:
+            process.stop()
+        except AssertionError as complaint:
+            complaints.append(complaint)
+    if complaints:
+        raise complaints[0]
