@@ -1,10 +1,11 @@
 """What every test may ask for. Async tests run on uvloop, as the program does."""
 
+import asyncio
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 import uvloop
@@ -36,7 +37,23 @@ class StartNodeClient(Protocol):
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], uvloop.Loop]]:
-    return {"uvloop": uvloop.new_event_loop}
+    return {"uvloop": new_loop}
+
+
+def new_loop() -> uvloop.Loop:
+    loop = uvloop.new_event_loop()
+    loop.set_exception_handler(end_at_the_time_limit)
+    return loop
+
+
+def end_at_the_time_limit(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """The limit is raised by a signal handler, and uvloop gives what that raises to this function, not to the test."""
+    error = context.get("exception")
+    if not isinstance(error, pytest.fail.Exception):
+        loop.default_exception_handler(context)
+        return
+    for task in asyncio.all_tasks(loop):
+        task.cancel(str(error))
 
 
 @pytest.hookimpl(tryfirst=True)
