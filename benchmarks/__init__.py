@@ -1,0 +1,3 @@
+"""Measures Smart Router beside its peers: run by `script/bench`, described in docs/performance.md."""
+
+__all__: list[str] = []
