@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["COLUMNS", "FAULTS", "Row", "append_rows", "faults", "medians", "ratios", "table"]
+from benchmarks.goals import Goal
+
+__all__ = ["COLUMNS", "FAULTS", "Row", "append_rows", "faults", "goals", "medians", "ratios", "table"]
 
 FAULTS = ("refused", "errors", "repeated", "misordered", "unfinished")
 
@@ -25,7 +27,7 @@ COLUMNS: dict[str, tuple[tuple[str, ...], str]] = {
 
 # heading, column, digits behind the point, divisor
 _TABLE = (
-    ("CPU µs/message", "cpu_us_per_message", 1, 1),
+    ("CPU µs/msg", "cpu_us_per_message", 1, 1),
     ("messages/s", "messages_per_second", 0, 1),
     ("p50 ms", "p50_us", 2, 1000),
     ("p99 ms", "p99_us", 2, 1000),
@@ -35,11 +37,16 @@ _TABLE = (
     ("generator %", "generator_cpu_percent", 0, 1),
 )
 
+# heading, column, the peer that is divided by
 _RATIOS = (
-    ("CPU", "cpu_us_per_message"),
-    ("messages/s", "messages_per_second"),
-    ("p99", "p99_us"),
-    ("kB", "kb_per_connection"),
+    ("CPU ÷ node", "cpu_us_per_message", "node"),
+    ("CPU ÷ node-ack", "cpu_us_per_message", "node-ack"),
+    ("p99 ÷ node", "p99_us", "node"),
+    ("kB ÷ node", "kb_per_connection", "node"),
+    ("CPU ÷ py", "cpu_us_per_message", "python-socketio"),
+    ("msg/s ÷ py", "messages_per_second", "python-socketio"),
+    ("msg/s ÷ py-ack", "messages_per_second", "python-socketio-ack"),
+    ("kB ÷ py", "kb_per_connection", "python-socketio"),
 )
 
 Result = Mapping[str, float]
@@ -100,20 +107,26 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(_lines(["", *(head for head, *_ in _TABLE)], body))
 
 
-def ratios(rows: Iterable[Row], peers: Sequence[str]) -> str:
-    """Return each variant's figures divided by each peer's, as a Markdown table; empty if no peer was measured."""
+def ratios(rows: Iterable[Row]) -> str:
+    """Return each variant's figures divided by the peers', as a Markdown table; empty if no peer was measured."""
     measured = {row.variant: medians(row) for row in rows}
-    present = [peer for peer in peers if measured.get(peer)]
-    heads = ["", *(f"{head} ÷ {peer}" for peer in present for head, key in _RATIOS if key in measured[peer])]
+    columns = [(head, key, peer) for head, key, peer in _RATIOS if measured.get(peer, {}).get(key)]
     body = []
     for variant, values in measured.items():
-        pairs = [
-            (values.get(key), measured[peer][key]) for peer in present for _, key in _RATIOS if key in measured[peer]
-        ]
-        body.append(
-            [variant, *("" if ours is None or not theirs else f"{ours / theirs:.2f}" for ours, theirs in pairs)]
-        )
-    return "\n".join(_lines(heads, body)) if present else ""
+        cells = [f"{values[key] / measured[peer][key]:.2f}" if key in values else "" for _, key, peer in columns]
+        body.append([variant, *cells])
+    return "\n".join(_lines(["", *(head for head, *_ in columns)], body)) if columns else ""
+
+
+def goals(rows: Iterable[Row], wanted: Iterable[Goal]) -> str:
+    """Return what is to be reached beside what was measured, as a Markdown table; empty if nothing of it was."""
+    measured = {row.variant: medians(row) for row in rows}
+    body = []
+    for goal in wanted:
+        value = goal.measured(measured)
+        if value is not None:
+            body.append([goal.text, f"{value:,.4g}", goal.wanted, "reached" if goal.is_reached(value) else "missed"])
+    return "\n".join(_lines(["goal", "measured", "to reach", ""], body)) if body else ""
 
 
 def append_rows(file: Path, about: Mapping[str, str], rows: Iterable[Row]) -> None:

@@ -12,13 +12,13 @@ import sys
 from pathlib import Path
 
 from benchmarks import report, servers, tools
+from benchmarks.goals import GOALS
 from benchmarks.variants import VARIANTS, Load, Variant, choose
 
 __all__ = ["main"]
 
 _ROOT = tools.BENCHMARKS.parent
 _RESULTS = tools.BENCHMARKS / "results.csv"
-_PEERS = ("node", "node-ack", "python-socketio", "python-socketio-ack")
 _GENERATOR_SECONDS = 300
 
 
@@ -131,7 +131,8 @@ def main() -> int:
     except tools.ToolError as error:
         _say(str(error))
         return 1
-    print(report.table(rows), report.ratios(rows, _PEERS), sep="\n\n")
+    for part in (report.table(rows), report.ratios(rows), report.goals(rows, GOALS)):
+        print(part, end="\n\n" if part else "")
     _print_faults(rows)
     if not options.quick:
         report.append_rows(_RESULTS, _about(), rows)
