@@ -55,7 +55,8 @@ def test_a_module_says_what_is_public(module: Path) -> None:
 
 @every_module
 def test_a_file_is_one_thing(module: Path) -> None:
-    assert len(module.read_text("utf-8").splitlines()) <= MAX_LINES
+    lines = module.read_text("utf-8").count("\n")
+    assert lines <= MAX_LINES
 
 
 @every_module
