@@ -101,9 +101,10 @@ class TestServer:
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
 
-    def test_without_arguments_is_the_demo(self, clone: Path, machine: Path) -> None:
-        config = f"{clone}/examples/live_chat/smart-router.toml"
-        assert self.start(clone, machine) == ["set up", f"demo --config {config}"]
+    def test_without_arguments_says_where_the_demo_is(self, clone: Path, machine: Path) -> None:
+        done = run(clone / "script/server", machine=machine)
+        assert "http://127.0.0.1:8080" in done.stderr
+        assert done.stdout.splitlines()[1] == f"serve --config {clone}/examples/live_chat/smart-router.toml --demo"
 
     @pytest.mark.parametrize(
         "arguments",
@@ -115,11 +116,11 @@ class TestServer:
     @pytest.mark.parametrize(
         "arguments", [("--help",), ("--port", "0"), ("--host", "127.0.0.1:9"), ("--data", "/tmp/x")]
     )
-    def test_other_arguments_are_for_the_demo_config(
-        self, clone: Path, machine: Path, arguments: tuple[str, ...]
-    ) -> None:
+    def test_other_arguments_are_for_the_demo(self, clone: Path, machine: Path, arguments: tuple[str, ...]) -> None:
         config = f"{clone}/examples/live_chat/smart-router.toml"
-        assert self.start(clone, machine, *arguments)[1] == " ".join(("serve", "--config", config, *arguments))
+        assert self.start(clone, machine, *arguments)[1] == " ".join(
+            ("serve", "--config", config, "--demo", *arguments)
+        )
 
 
 class TestChromium:
