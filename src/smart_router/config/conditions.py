@@ -24,19 +24,20 @@ ROUTE_VARIABLES: Final = ("ids", "metadata", "type", "from", "endpoint")
 """Of `when` and `to`: parts of the message, and the (sub-)endpoint it was received on."""
 
 ACCESS_VARIABLES: Final[dict[str, tuple[str, ...]]] = {
-    "connect": ("subject", "scopes", "claims", "actor", "endpoint", "sub"),
-    "publish": ("subject", "scopes", "claims", "actor", "endpoint", "sub", "address", "type"),
-    "read": ("subject", "scopes", "claims", "actor", "endpoint", "sub", "address", "type", "from"),
+    "connect": ("subject", "scopes", "claims", "actor", "own", "endpoint", "sub"),
+    "publish": ("subject", "scopes", "claims", "actor", "own", "endpoint", "sub", "address", "type"),
+    "read": ("subject", "scopes", "claims", "actor", "own", "endpoint", "sub", "address", "type", "from"),
 }
-"""Of an endpoint's `access`. `endpoint` is its name, `sub` the sub-endpoint's or "", `address` the mailbox."""
+"""Of an endpoint's `access`. `endpoint` is its name, `sub` the sub-endpoint's or "", `own` the last part of
+the actor's id, `address` the mailbox."""
 
 MAX_LENGTH: Final = 4_096
 """Characters of a condition; the parser's stack and the time of an evaluation stay bounded."""
 
 FUNCTIONS: Final = frozenset(
-    ("size", "contains", "startsWith", "endsWith", "matches", "int", "uint", "double", "string", "bytes", "type")
-    + ("dyn", "duration", "timestamp")
-)
+    ["size", "contains", "startsWith", "endsWith", "matches", "int", "uint", "double", "string", "bytes", "type",
+     "dyn", "duration", "timestamp"]
+)  # fmt: skip
 """What the CEL library offers without extensions; has, all, exists, exists_one, map and filter are macros."""
 
 _PATH_TOKENS: Final = re.compile(r"\s*(&&|\|\||!(?!=)|\(|\)|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*", re.ASCII)

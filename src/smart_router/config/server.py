@@ -151,7 +151,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
-    gateways: list[GatewaySettings] = field(default_factory=_gateways)
+    gateways: Annotated[list[GatewaySettings], Meta(min_length=1)] = field(default_factory=_gateways)
     origins: list[str] = field(default_factory=list)
     require_origin: bool = False
     trusted_proxies: list[str] = field(default_factory=list)
