@@ -33,8 +33,10 @@ class SystemClock:
 class Owner(Protocol):
     """Has a deadline that may move; `deadline` is None when nothing is due."""
 
-    deadline: float | None
     queued: float | None  # kept by Deadlines: the time this owner stands in the heap with
+
+    @property
+    def deadline(self) -> float | None: ...
 
     def handle_timer(self, now: float) -> None: ...
 

@@ -1,0 +1,81 @@
+"""A mailbox that this node holds: what the broker gives goes to one of its sessions here."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from smart_router.brokers.base import Entry, MailboxPolicy, Subscription
+from smart_router.core.sessions import Session
+
+__all__ = ["Held"]
+
+
+class Held:
+    """Implements brokers.base.Consumer. Never asks for more than its sessions have room for.
+
+    `primary`: the newest session takes all; else in turn, least in flight first. What was asked for and finds no room
+    any more waits in `ready`, before all that the broker still has.
+    """
+
+    __slots__ = ("_credit", "_send", "address", "policy", "primary", "ready", "sessions", "subscription")
+
+    def __init__(
+        self, address: str, policy: MailboxPolicy, primary: bool, send: Callable[[Session, Entry], None]
+    ) -> None:
+        self.address = address
+        self.policy = policy
+        self.primary = primary
+        self.sessions: list[Session] = []
+        self.ready: deque[Entry] = deque()
+        self.subscription: Subscription | None = None
+        self._credit = 0
+        self._send = send
+
+    def deliver(self, entry: Entry) -> None:
+        self._credit -= 1
+        session = None if self.ready else self._pick()
+        if session is None:
+            self.ready.append(entry)
+        else:
+            self._send(session, entry)
+
+    def _pick(self) -> Session | None:
+        sessions = self.sessions
+        if self.primary or len(sessions) == 1:
+            session = sessions[-1] if sessions else None
+            return session if session is not None and session.room > 0 else None
+        with_room = [session for session in sessions if session.room > 0]
+        if not with_room:
+            return None
+        session = min(with_room, key=lambda each: each.in_flight)
+        sessions.remove(session)  # to the end: the next of equals is another one
+        sessions.append(session)
+        return session
+
+    def _room(self) -> int:
+        if self.primary:
+            return self.sessions[-1].room if self.sessions else 0
+        return sum(max(session.room, 0) for session in self.sessions)
+
+    def refill(self) -> None:
+        """Gives what is ready, then asks for as much as there is room for; in halves of it, to ask seldom."""
+        ready = self.ready
+        while ready and (session := self._pick()) is not None:
+            self._send(session, ready.popleft())
+        if self.subscription is None:
+            return
+        room = self._room()
+        wanted = room - self._credit - len(ready)
+        if wanted > 0 and (wanted * 2 >= room or self._credit <= 0):
+            self._credit += wanted
+            self.subscription.grant(wanted)
+
+    def hold_back(self) -> list[Entry]:
+        """Takes back what was asked for and not used; what was given and not written yet, for release."""
+        if self.subscription is not None and self._credit > 0:
+            self.subscription.grant(-self._credit)
+        self._credit = 0
+        entries = list(self.ready)
+        self.ready.clear()
+        return entries

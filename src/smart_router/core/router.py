@@ -1,0 +1,358 @@
+"""The way of a message in: from a session's event to the mailboxes. Read this first, then delivery.py, then brokers/base.py.
+
+session ─ (type, message, attachments, reply) ─► handle
+    decode   the envelope, once; the payload stays bytes
+    limits   size, rate
+    dedup    a repeat gets the first one's answer
+    route    (endpoint, type) → action; unknown: error to the sender
+    run      the action: publishes to any number of addresses
+    access   may this sender publish there?
+    put      into the mailboxes; the sender's acknowledgement when it is safe in all of them
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+import structlog
+
+from smart_router.brokers.base import Broker, Capability, Entry, PutResult
+from smart_router.clock import Clock
+from smart_router.core.access import forbidden
+from smart_router.core.actions import Context, Envelope, IncomingMessage, rest_of
+from smart_router.core.endpoints import Endpoints
+from smart_router.core.ends import Ends
+from smart_router.core.events import EventHandler, Events
+from smart_router.core.health import Health
+from smart_router.core.limits import NewMailboxes
+from smart_router.core.routes import Route, Routes
+from smart_router.core.sessions import Session
+from smart_router.errors import Refused, RouterError
+from smart_router.message import Ids, Message
+
+__all__ = ["Reply", "Router", "RouterStatistics"]
+
+Reply = Callable[[bytes], None]
+"""The sender's acknowledgement: takes one JSON object."""
+
+_decode: Final = msgspec.json.Decoder(Envelope).decode
+_encode: Final = msgspec.json.Encoder().encode
+_log = structlog.get_logger("smart_router.router")
+_NOT_BUILT: Final = ("receipt", "deliver", "reply", "trace")
+
+
+class RouterStatistics(NamedTuple):
+    received: int
+    published: int
+    refused: int
+    repeats: int
+    route_errors: int
+    no_route: int
+
+
+class Router:
+    """Routes what sessions send. All of it is synchronous unless an action awaits something."""
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        routes: Routes,
+        broker: Broker,
+        ends: Ends,
+        events: Events,
+        health: Health,
+        new_mailboxes: NewMailboxes,
+        ids: Ids,
+        clock: Clock,
+    ) -> None:
+        self.endpoints = endpoints
+        self.routes = routes
+        self._broker = broker
+        self._ends = ends
+        self._events = events
+        self._health = health
+        self._new_mailboxes = new_mailboxes
+        self._ids = ids
+        self._clock = clock
+        self._repeats: dict[tuple[str, str], list[tuple[Session, Reply | None]]] = {}
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._received = self._published = self._refused = self._repeated = 0
+        self._route_errors = self._no_route = 0
+        self.draining = False
+
+    def on(self, name: str, handler: EventHandler) -> None:
+        """Calls `handler` with each event of that name (specs: mailbox routing, Events)."""
+        self._events.on(name, handler)
+
+    def handle(
+        self, session: Session, type_: str, raw: bytes, attachments: tuple[bytes, ...], reply: Reply | None
+    ) -> Awaitable[None] | None:
+        """Routes one message. None: done; else await it before the session's next message.
+
+        `raw`: the message as one JSON object. Errors go to `reply` as `{"error": …}`, else to the session's link; never raised.
+        """
+        self._received += 1
+        try:
+            envelope = self._decode(raw)
+            self._limits(session, raw, attachments)
+            if envelope.options.id is not None and self._is_repeat(session, envelope.options.id, reply):
+                return None
+            route = self._route(session, type_)
+            context = self._context(session, type_, envelope, raw, attachments)
+        except RouterError as error:
+            self._refuse(session, error, type_, reply)
+            return None
+        return self._run(route, context, reply)
+
+    # the steps
+
+    def _decode(self, raw: bytes) -> Envelope:
+        try:
+            envelope = _decode(raw)
+        except msgspec.ValidationError as error:
+            raise Refused("bad_message", _explain(error)) from None
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise Refused("bad_message", "The message is not valid JSON.") from None
+        if envelope.options is not _PLAIN:
+            self._check_options(envelope)
+        return envelope
+
+    def _check_options(self, envelope: Envelope) -> None:
+        options = envelope.options
+        for name in _NOT_BUILT:
+            if getattr(options, name) is not None:
+                raise Refused("unsupported", f"`options.{name}` is not offered by this version: leave it out.")
+        if options.id is not None and not 0 < len(options.id) <= 64:
+            raise Refused("bad_message", "`options.id` must have 1 to 64 characters.")
+        if options.ttl is not None and not 0 < options.ttl <= 10**9:
+            raise Refused("bad_message", "`options.ttl` must be a number of seconds above 0.")
+        if options.priority is not None and not 0 <= options.priority <= 9:
+            raise Refused("bad_message", "`options.priority` must be a whole number from 0 (lowest) to 9.")
+        for wanted, capability in ((options.priority, Capability.PRIORITY), (options.supersede, Capability.SUPERSEDE)):
+            if wanted is not None and capability not in self._broker.capabilities:
+                raise Refused(
+                    "unsupported", f"`options.{capability.value}` is not offered by this broker: leave it out."
+                )
+
+    def _limits(self, session: Session, raw: bytes, attachments: tuple[bytes, ...]) -> None:
+        settings = session.endpoint.settings
+        size = len(raw)
+        if attachments:
+            size += sum(map(len, attachments))
+        if size > settings.max_message_size:
+            limit = settings.max_message_size
+            raise Refused(
+                "too_large",
+                f"The message has {size} bytes, the limit is {limit}: send several smaller ones.",
+                limit=limit,
+            )
+        if session.rate is not None:
+            session.rate.take(size, self._clock.monotonic())
+        if self.draining:
+            raise Refused("shutting_down", "This node is going down: connect again and send the message there.")
+
+    def _is_repeat(self, session: Session, key: str, reply: Reply | None) -> bool:
+        """True: this is a repeat, it has its answer or will get it with the first one's."""
+        waiting = self._repeats.get((session.actor, key))
+        if waiting is not None:
+            if len(waiting) >= 64:
+                raise Refused("busy", "Too many repeats of one message wait for its answer: wait for it.")
+            waiting.append((session, reply))
+            self._repeated += 1
+            return True
+        answer = self._broker.recall(session.actor, key)
+        if answer is None:
+            return False
+        self._repeated += 1
+        if isinstance(answer, bytes):
+            if reply is not None:
+                reply(answer)
+        else:
+            self._repeats[session.actor, key] = [(session, reply)]
+            self._tasks.add(task := asyncio.ensure_future(self._await_first(session.actor, key, answer)))
+            task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _await_first(self, actor: str, key: str, answer: Awaitable[bytes]) -> None:
+        try:
+            self._answer_repeats((actor, key), await answer)
+        except RouterError as error:
+            self._answer_repeats((actor, key), _encode({"error": error.as_dict()}))
+
+    def _route(self, session: Session, type_: str) -> Route:
+        try:
+            return self.routes.find(session.endpoint.name, type_)
+        except Refused:
+            self._no_route += 1
+            raise
+
+    def _context(
+        self, session: Session, type_: str, envelope: Envelope, raw: bytes, attachments: tuple[bytes, ...]
+    ) -> Context:
+        rest = rest_of(raw) if envelope.forged else raw[1:]
+        id_ = self._ids.new()
+        message = IncomingMessage(id_, self._ids.at, session.actor, type_, envelope, rest, attachments)
+        if envelope.options.id is not None:
+            self._repeats[session.actor, envelope.options.id] = []
+        return Context(self, session, message, rest)
+
+    def _run(self, route: Route, context: Context, reply: Reply | None) -> Awaitable[None] | None:
+        if route.waits:
+            return self._run_waiting(route, context, reply)
+        try:
+            outcome = route.action(context)
+            if route.is_async:
+                _drive(outcome)
+        except Exception as error:
+            self._action_failed(context, error, reply)
+            return None
+        self._put(context, reply)
+        return None
+
+    async def _run_waiting(self, route: Route, context: Context, reply: Reply | None) -> None:
+        try:
+            await cast("Awaitable[None]", route.action(context))
+        except asyncio.CancelledError:
+            self._action_failed(context, RuntimeError("the node went down"), reply)
+            raise
+        except Exception as error:
+            self._action_failed(context, error, reply)
+            return
+        self._put(context, reply)
+
+    def _put(self, context: Context, reply: Reply | None) -> None:
+        session, message, entries = context.session, context.message, context.entries
+        try:
+            self._access(session, entries)
+            self._open_mailboxes(session, entries)
+        except RouterError as error:
+            self._answer_first(context, _encode({"error": error.as_dict()}))
+            self._refuse(session, error, message.type, reply)
+            return
+        self._published += len(entries)
+        if self._events.wanted("message.queued"):
+            for entry in entries:
+                self._events.emit("message.queued", message_id=entry.message.id, actor_id=entry.address)
+        key = message.options.id
+        if reply is None and key is None:
+            if entries:
+                self._broker.put(entries)
+            return
+        answer = b'{"id":"%b","status":"queued"}' % message.id.encode()
+        if not entries:
+            self._done(context, answer, reply, PutResult({}))
+            return
+        done = functools.partial(self._done, context, answer, reply)
+        self._broker.put(entries, done, (session.actor, key, answer) if key is not None else None)
+
+    def _access(self, session: Session, entries: list[Entry]) -> None:
+        publisher = session.publisher
+        if publisher is None:
+            return
+        for entry in entries:
+            if not publisher.may(entry.address, entry.message.type):
+                raise forbidden(f"publish {entry.message.type!r} to {entry.address!r}", address=entry.address)
+
+    def _open_mailboxes(self, session: Session, entries: list[Entry]) -> None:
+        """A mailbox that is not there yet counts against the endpoint's and the sender's limit."""
+        exists = self._broker.exists
+        for entry in entries:
+            if not exists(entry.address):
+                self._new_mailboxes.open(session.actor, self.endpoints.target(entry.address).endpoint)
+
+    # answers
+
+    def _done(self, context: Context, answer: bytes, reply: Reply | None, result: PutResult) -> None:
+        """The broker has it, or refuses it."""
+        if result.answer is not None:
+            answer = result.answer
+        elif result.refused:
+            addresses = list(result.refused)
+            error = result.refused[addresses[0]]
+            self._refused += 1
+            answer = _encode({"id": context.message.id, "error": error.as_dict(), "refused": addresses})
+            if reply is None:
+                error.details.setdefault("id", context.message.id)
+                context.session.link.fail(error)
+        self._answer_first(context, answer)
+        if reply is not None:
+            reply(answer)
+
+    def _answer_first(self, context: Context, answer: bytes) -> None:
+        key = context.message.options.id
+        if key is not None:
+            self._answer_repeats((context.session.actor, key), answer)
+
+    def _answer_repeats(self, key: tuple[str, str], answer: bytes) -> None:
+        for _, reply in self._repeats.pop(key, ()):
+            if reply is not None:
+                reply(answer)
+
+    def _refuse(self, session: Session, error: RouterError, type_: str, reply: Reply | None) -> None:
+        self._refused += 1
+        error.details.setdefault("type", type_[:128])
+        if reply is not None:
+            reply(_encode({"error": error.as_dict()}))
+        else:
+            session.link.fail(error)
+        if self._events.wanted("message.routing_error"):
+            self._events.emit("message.routing_error", actor_id=session.actor, session_id=session.id, code=error.code)
+
+    def _action_failed(self, context: Context, error: Exception, reply: Reply | None) -> None:
+        """Refused by a publish: told. Anything else: logged, told, and the message is dead-lettered, not lost."""
+        session, message = context.session, context.message
+        if isinstance(error, Refused):
+            error.details.setdefault("id", message.id)
+            self._answer_first(context, _encode({"error": error.as_dict()}))
+            self._refuse(session, error, message.type, reply)
+            return
+        self._route_errors += 1
+        _log.error(
+            "route_raised", message_id=message.id, type=message.type, endpoint=session.endpoint.name, exc_info=error
+        )
+        self._health.error(
+            f"The route for {message.type!r} on {session.endpoint.name!r} raised {type(error).__name__}."
+        )
+        body = b'{"id":"' + message.id.encode() + session.from_part + b"%d," % message.at + context.rest
+        kept = Message(message.id, message.sender, message.at, message.type, body, message.attachments)
+        place = f"{session.endpoint.name}/{session.sub}" if session.sub else session.endpoint.name
+        self._ends.route_failed(kept, place, type(error).__name__)
+        told = Refused(
+            "route_error",
+            "The route for this message failed; the message is kept as a dead letter. Tell its operator the id.",
+            id=message.id,
+        )
+        self._answer_first(context, _encode({"error": told.as_dict()}))
+        self._refuse(session, told, message.type, reply)
+
+    def statistics(self) -> RouterStatistics:
+        return RouterStatistics(
+            self._received, self._published, self._refused, self._repeated, self._route_errors, self._no_route
+        )
+
+
+_PLAIN: Final = Envelope(ids={}).options
+
+
+def _drive(outcome: Any) -> None:
+    """Runs a coroutine that has no `await` in it: it ends at its first step."""
+    try:
+        outcome.send(None)
+    except StopIteration:
+        return
+    outcome.close()
+    raise RuntimeError("a coroutine without an await has suspended")
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """What is wrong with the envelope, never its content."""
+    text = str(error)
+    if "`ids`" in text or "$.ids" in text:
+        return 'A message is an object with `ids`, an object: {"ids": {"agent": "agent/456/alice"}, "payload": …}.'
+    if "$.options" in text:
+        return f"`options` cannot be used: {text}."
+    return 'A message is one object: {"ids": {…}, "metadata": {…}, "payload": …}.'

@@ -1,0 +1,215 @@
+"""Sessions: live connections of actors, and the window of what each has in flight.
+
+written  ──────────────────────────────►  number of the last delivery
+confirmed ───────────►                    everything up to here is the recipient's
+           [ inflight: what lies between, oldest first ]
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from smart_router.brokers.base import Entry
+from smart_router.core.endpoints import Endpoint
+from smart_router.errors import RouterError
+
+if TYPE_CHECKING:
+    from smart_router.core.access import Identity, Permissions
+    from smart_router.core.limits import Rate
+    from smart_router.core.mailbox import Held
+
+__all__ = ["Link", "Session", "SessionInfo", "Sessions"]
+
+
+class Link(Protocol):
+    """What a session needs of the connection behind it."""
+
+    def deliver(self, entry: Entry, ack_id: int | None, offset: str | None) -> None:
+        """Writes the entry's message; nothing is lost if the connection dies meanwhile: it is unconfirmed."""
+
+    def hello(self, recovered: bool) -> None:
+        """The mailboxes are subscribed: deliveries follow."""
+
+    def fail(self, error: RouterError) -> None:
+        """Tells the client of an error that belongs to no request of its own."""
+
+    def barrier(self) -> None:
+        """Pings now; the answer confirms all that was written before."""
+
+    def cut(self) -> None:
+        """Another connection has taken this session over: close without a goodbye."""
+
+
+class SessionInfo(NamedTuple):
+    """A session as others may see it."""
+
+    id: str
+    actor: str
+    endpoint: str
+    subject: str
+    since: int
+    in_flight: int
+    written: int
+    parked: bool
+
+
+class Session:
+    """One live connection of an actor, and what it has in flight.
+
+    `ready`: hello was sent, deliveries may go out. `stalled`: a ping is unanswered for too long, or the transport is full:
+    nothing more is given. `waiting_for`: older sessions that confirm or give back before this one gets anything.
+    `parked`: the connection is lost and may be recovered; numbers and entries of its own mailbox that were in flight.
+    """
+
+    __slots__ = (
+        "ack",
+        "actor",
+        "barrier_at",
+        "bytes",
+        "closed",
+        "confirmed",
+        "endpoint",
+        "from_part",
+        "full",
+        "held",
+        "id",
+        "identity",
+        "inflight",
+        "late",
+        "link",
+        "offsets",
+        "on_timer",
+        "parked",
+        "parked_until",
+        "pending",
+        "pid",
+        "publisher",
+        "queued",
+        "rate",
+        "reader",
+        "ready",
+        "recoverable",
+        "since",
+        "sub",
+        "takeover_at",
+        "token_at",
+        "waiting_for",
+        "window",
+        "window_bytes",
+        "written",
+    )
+
+    def __init__(
+        self, id_: str, actor: str, endpoint: Endpoint, sub: str | None, link: Link, identity: Identity, since: int
+    ) -> None:
+        self.id = id_
+        self.actor = actor
+        self.endpoint = endpoint
+        self.sub = sub
+        self.link = link
+        self.identity = identity
+        self.since = since
+        self.pid: str | None = None
+        self.rate: Rate | None = None
+        self.publisher: Permissions | None = None
+        self.reader: Permissions | None = None
+        settings = endpoint.settings
+        self.ack = settings.ack
+        self.window = settings.window
+        self.window_bytes = settings.window_bytes
+        self.offsets = settings.recovery and self.ack != "client"
+        self.recoverable = settings.recovery
+        self.from_part = b'","from":"' + actor.encode() + b'","at":'
+        self.inflight: deque[Entry] = deque()
+        self.pending: dict[int, tuple[Entry, float]] = {}
+        self.bytes = 0
+        self.written = 0
+        self.confirmed = 0
+        self.held: list[Held] = []
+        self.ready = False
+        self.closed = False
+        self.late = False
+        self.full = False
+        self.parked: list[tuple[int, Entry]] = []
+        self.waiting_for: set[Session] = set()
+        self.barrier_at: float | None = None
+        self.takeover_at: float | None = None
+        self.parked_until: float | None = None
+        self.token_at: float | None = None
+        self.queued: float | None = None
+        self.on_timer: Callable[[Session, float], None] | None = None
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.inflight) + len(self.pending) + len(self.parked)
+
+    @property
+    def room(self) -> int:
+        """How many more deliveries it takes now."""
+        if not self.ready or self.late or self.full or self.waiting_for or self.bytes >= self.window_bytes:
+            return 0
+        return self.window - len(self.inflight) - len(self.pending)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `handle_timer` is due, for clock.Deadlines."""
+        times = [self.barrier_at, self.takeover_at, self.parked_until, self.token_at]
+        if self.pending:
+            times.append(next(iter(self.pending.values()))[1])
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timer(self, now: float) -> None:
+        if self.on_timer is not None:
+            self.on_timer(self, now)
+
+    def info(self) -> SessionInfo:
+        return SessionInfo(
+            self.id,
+            self.actor,
+            self.endpoint.name,
+            self.identity.subject,
+            self.since,
+            self.in_flight,
+            self.written,
+            self.parked_until is not None,
+        )
+
+
+class Sessions:
+    """The sessions of this node, by actor (oldest first), by id and by recovery `pid`."""
+
+    def __init__(self) -> None:
+        self._by_actor: dict[str, list[Session]] = {}
+        self._by_pid: dict[str, Session] = {}
+        self._by_id: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_id.values()))
+
+    def add(self, session: Session) -> None:
+        self._by_actor.setdefault(session.actor, []).append(session)
+        self._by_id[session.id] = session
+        if session.pid is not None:
+            self._by_pid[session.pid] = session
+
+    def remove(self, session: Session) -> None:
+        mates = self._by_actor.get(session.actor, [])
+        if session in mates:
+            mates.remove(session)
+            if not mates:
+                del self._by_actor[session.actor]
+        if self._by_id.get(session.id) is session:
+            del self._by_id[session.id]
+        if session.pid is not None and self._by_pid.get(session.pid) is session:
+            del self._by_pid[session.pid]
+
+    def of_actor(self, actor: str) -> list[Session]:
+        return self._by_actor.get(actor, [])
+
+    def of_pid(self, pid: str) -> Session | None:
+        return self._by_pid.get(pid)
