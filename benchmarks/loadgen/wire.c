@@ -71,7 +71,7 @@ char *fill_in(const char *format, const char *name) {
 static char *reserve(struct bytes *bytes, size_t length) {
     if (bytes->start == bytes->end) bytes->start = bytes->end = 0;
     if (bytes->end + length > bytes->capacity) {
-        memmove(bytes->data, bytes->data + bytes->start, bytes->end - bytes->start);
+        if (bytes->start) memmove(bytes->data, bytes->data + bytes->start, bytes->end - bytes->start);
         bytes->end -= bytes->start;
         bytes->start = 0;
         if (bytes->end + length > bytes->capacity) {
