@@ -72,6 +72,7 @@ def _say(text: str) -> None:
 
 def _measure_all(options: argparse.Namespace) -> tuple[list[report.Row], list[str]]:
     """Measure in rounds, each variant once a round, so that a slow minute of the machine falls on all alike."""
+    tools.need("taskset", "it pins server and generator to a core each (Debian: util-linux)")
     generator = tools.build_generator()
     rows = {variant.name: report.Row(variant.name) for variant in options.variants}
     failures: dict[str, str] = {}

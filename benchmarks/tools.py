@@ -7,7 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["BENCHMARKS", "BUILD", "ToolError", "build_generator", "install_node_peers", "install_python_peers", "node"]
+__all__ = [
+    "BENCHMARKS",
+    "BUILD",
+    "ToolError",
+    "build_generator",
+    "install_node_peers",
+    "install_python_peers",
+    "need",
+    "node",
+]
 
 BENCHMARKS = Path(__file__).resolve().parent
 BUILD = BENCHMARKS / "build"
@@ -16,6 +25,12 @@ _PEERS = BENCHMARKS / "peers"
 
 class ToolError(Exception):
     """A tool is missing or failed; the text says what to do."""
+
+
+def need(program: str, reason: str) -> None:
+    """Raise ToolError unless the program is on the PATH."""
+    if shutil.which(program) is None:
+        raise ToolError(f"{program} is missing: {reason}")
 
 
 def _run(command: list[str], folder: Path, purpose: str) -> None:
