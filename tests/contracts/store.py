@@ -1,8 +1,8 @@
 """What every Store promises. A provider's own test file names it and says how to open one.
 
-    class TestSqlite(StoreContract):
-        @pytest.fixture
-        async def opener(self, tmp_path) -> AsyncIterator[Opener]: ...
+class TestSqlite(StoreContract):
+    @pytest.fixture
+    async def opener(self, tmp_path) -> AsyncIterator[Opener]: ...
 """
 
 import asyncio
@@ -166,7 +166,12 @@ class StoreContract:
 
     @pytest.mark.parametrize(
         ("first", "second", "both"),
-        [((5, 50), (9, 90), (9, 90)), ((9, 90), (5, 50), (9, 90)), ((5, 0), (9, 90), (9, 0)), ((5, 50), (9, 0), (9, 0))],
+        [
+            ((5, 50), (9, 90), (9, 90)),
+            ((9, 90), (5, 50), (9, 90)),
+            ((5, 0), (9, 90), (9, 0)),
+            ((5, 50), (9, 0), (9, 0)),
+        ],
     )
     async def test_a_repeated_revocation_never_becomes_weaker(
         self, store: Store, first: tuple[int, int], second: tuple[int, int], both: tuple[int, int]

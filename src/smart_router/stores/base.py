@@ -1,7 +1,7 @@
 """The Store role: what is remembered beside the mailboxes: dead letters, revocations, sub-endpoints.
 
-Every method may be called from the event loop; a provider with blocking I/O does it in a thread of its own. What a call has
-awaited is on disk. Times are wall-clock ms since 1970 UTC.
+Every method may be called from the event loop; a provider with blocking I/O does it in a thread of its own. What a call
+has awaited is on disk. Times are wall-clock ms since 1970 UTC.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class SubEndpoint(msgspec.Struct, frozen=True):
 
 class StoreStatistics(NamedTuple):
     dead_letters: int
-    dead_letters_dropped: int  # the oldest, over the limit of age or number
+    dead_letters_dropped: int  # the oldest, over the limit of age or number; since it was opened
     revocations: int
     sub_endpoints: int
     healthy: bool
@@ -73,7 +73,8 @@ class Store(Protocol):
     async def open(self) -> None:
         """Runs the migrations; StorageError says what to do."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """A second time does nothing. Every other call then raises StorageError."""
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None: ...
 
@@ -86,13 +87,15 @@ class Store(Protocol):
         """By (id, address, type); how many there were."""
 
     async def trim_dead_letters(self, *, older_than: int, keep: int) -> int:
-        """Drops those that ended before `older_than` (ms) and the oldest beyond `keep`; how many went."""
+        """Drops those that ended before `older_than` (ms) and the oldest beyond `keep` (0: all); how many went."""
 
-    async def add_revocation(self, revocation: Revocation) -> None: ...
+    async def add_revocation(self, revocation: Revocation) -> None:
+        """A repeat never weakens: of two for one subject or jti the later `at` and the later expiry hold."""
 
     async def revocations(self) -> list[Revocation]: ...
 
-    async def trim_revocations(self, now: int) -> int: ...
+    async def trim_revocations(self, now: int) -> int:
+        """Drops those whose `expires_at` has come; how many went."""
 
     async def add_sub_endpoint(self, sub: SubEndpoint) -> bool:
         """False: it was there already."""
