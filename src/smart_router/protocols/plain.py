@@ -43,6 +43,7 @@ __all__ = [
     "encode_answer",
     "encode_deliver",
     "encode_error",
+    "encode_event",
 ]
 
 SUBPROTOCOL: Final = "smart-router.v1"
@@ -244,6 +245,11 @@ def encode_answer(ref: int, answer: bytes) -> bytes:
 def encode_error(error: RouterError) -> bytes:
     """`error`, with the keys of `RouterError.as_dict`."""
     return _encode({"op": "error", **error.as_dict()})
+
+
+def encode_event(op: str, fields: bytes = b"{}") -> bytes:
+    """A frame of the server from the first argument of the Socket.IO event of the same name, a JSON object."""
+    return b'{"op":"%b"%b%b' % (op.encode(), b"" if fields == b"{}" else b",", fields[1:])
 
 
 def _op(data: bytes) -> str | None:

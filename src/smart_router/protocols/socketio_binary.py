@@ -28,7 +28,8 @@ _TOKEN: Final = re.compile(
 )
 _MAX_DIGITS: Final = 9
 
-_decode_any: Final = msgspec.json.Decoder().decode
+# Numbers do not matter here: kept as text, none is out of range.
+_decode_any: Final = msgspec.json.Decoder(float_hook=str).decode
 
 
 class BinaryAssembler:

@@ -128,6 +128,9 @@ def _read_any(frame: bytes, limits: Limits) -> Packet:
         packet.ack_id = _number(ack_id, limits.ack_id, "acknowledgement id is too large")
     if attachments is not None:
         packet.attachments = _number(attachments, limits.attachments, "too many attachments")
+    # No count is no attachment, and a count of none is not allowed either.
+    if (packet.attachments > 0) is not (packet.type in (BINARY_EVENT, BINARY_ACK)) or attachments == b"0":
+        raise ProtocolError("wrong number of attachments")
     _check_head(packet)
     return packet
 
@@ -136,8 +139,6 @@ def _check_head(packet: Packet) -> None:
     kind = packet.type
     if not (packet.data[0] in _BEGINS[kind] if packet.data else kind in (CONNECT, DISCONNECT)):
         raise ProtocolError("no such data in a packet of this type")
-    if (packet.attachments > 0) is not (kind in (BINARY_EVENT, BINARY_ACK)):
-        raise ProtocolError("wrong number of attachments")
     if kind in (ACK, BINARY_ACK):
         if packet.ack_id is None:
             raise ProtocolError("acknowledgement without an id")
