@@ -118,7 +118,8 @@ MISTAKES = [
     ),
     (
         '[[routes]]\nendpoint = "*"\ntype = "talk"\npublish = [\n {to = "ids.ui"},\n {to = "ids."},\n]',
-        "`to` in [[routes.publish]], line 6: `ids.` is not a CEL expression: column 5: no viable alternative at input '.'",
+        "`to` in [[routes.publish]], line 6: `ids.` is not a CEL expression: "
+        "column 5: no viable alternative at input '.'",
     ),
     (
         '[[routes]]\nendpoint = "*"\ntype = "talk"\npublish = [{to = "ids.ui"}]\n'

@@ -1,0 +1,229 @@
+"""Logs: how they are written, and every event and metric name there is.
+
+    structlog ─┐
+               ├─► level ► secrets out ► values escaped, cut ► one line on stderr (JSON, or for people)
+    logging  ──┘   (uvicorn, asyncio)
+
+A line never holds a message body or a credential, more than 256 characters a value, or a control character:
+what a sender wrote cannot look like a line of ours.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Mapping, MutableMapping
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Protocol, TextIO
+
+import msgspec
+import structlog
+
+__all__ = ["LOG_EVENTS", "METRICS", "Metric", "configure_logging", "safe"]
+
+MAX_VALUE: Final = 256
+"""Characters of one value."""
+
+HIDDEN: Final = "[hidden]"
+
+_SECRET_WORDS: Final = frozenset(
+    ["authorization", "body", "cookie", "credential", "credentials", "jwt", "password", "payload", "secret", "token"]
+)
+_SECRET_TEXT: Final = re.compile(
+    r"eyJ[\w-]{4,}(?:\.[\w-]*)*"  # a JWT, or what a cut left of it
+    r"|(?<=[Bb]earer )\S+"
+    r"|(?<=token=)[^&\s]+|(?<=password=)[^&\s]+|(?<=secret=)[^&\s]+"
+)
+
+EventDict = MutableMapping[str, Any]
+
+
+class LogOptions(Protocol):
+    """What this module reads of config's LogSettings."""
+
+    @property
+    def format(self) -> str: ...
+    @property
+    def level(self) -> str: ...
+    @property
+    def access(self) -> bool: ...
+
+
+class Metric(NamedTuple):
+    """`kind`: counter, gauge or histogram. `labels`: each with a bounded number of values (A10)."""
+
+    kind: str
+    text: str
+    labels: tuple[str, ...] = ()
+
+
+LOG_EVENTS: Final[dict[str, str]] = {
+    "access_rule_failed": "an endpoint's access rule could not be evaluated: refused",
+    "dead_letters_damaged": "dead letters in the store that cannot be read",
+    "dead_letters_not_stored": "at the stop, dead letters were still waiting for the store",
+    "dead_letters_not_trimmed": "the store could not drop its oldest dead letters",
+    "dead_letters_wait_for_store": "the store takes no dead letters: they are kept in memory and tried again",
+    "event_handler_failed": "a handler of `app.on` raised",
+    "jwks_unavailable": "the public keys could not be fetched; those known so far are used",
+    "node_failed": "the node cannot go on; it ends with status 1",
+    "node_ready": "the node listens",
+    "node_stopped": "the node has stopped",
+    "node_stopping": "the node drains",
+    "revocation_listener_failed": "a live session could not be told of a revocation",
+    "route_raised": "a route raised; its message is a dead letter",
+}
+"""Every event that is logged: its name and when."""
+
+METRICS: Final[dict[str, Metric]] = {
+    "smart_router_connections": Metric("gauge", "Open connections"),
+    "smart_router_websockets": Metric("gauge", "Open WebSockets"),
+    "smart_router_connections_accepted_total": Metric("counter", "Connections accepted"),
+    "smart_router_connections_refused_total": Metric("counter", "Connections over a limit or while draining"),
+    "smart_router_sessions": Metric("gauge", "Identified sessions"),
+    "smart_router_messages_received_total": Metric("counter", "Messages from senders"),
+    "smart_router_messages_published_total": Metric("counter", "Messages put into mailboxes"),
+    "smart_router_messages_refused_total": Metric("counter", "Messages answered with an error"),
+    "smart_router_messages_repeated_total": Metric("counter", "Repeats of a sender's `options.id`"),
+    "smart_router_route_errors_total": Metric("counter", "Routes that raised"),
+    "smart_router_no_route_total": Metric("counter", "Messages of a type without a route"),
+    "smart_router_deliveries_total": Metric("counter", "Messages written to a session"),
+    "smart_router_deliveries_confirmed_total": Metric("counter", "Deliveries confirmed"),
+    "smart_router_deliveries_repeated_total": Metric("counter", "Deliveries of what may have been delivered before"),
+    "smart_router_deliveries_timed_out_total": Metric("counter", "Deliveries without a confirmation in time"),
+    "smart_router_messages_ended_total": Metric(
+        "counter", "Messages that ended other than delivered", ("state", "reason")
+    ),
+    "smart_router_mailboxes": Metric("gauge", "Mailboxes"),
+    "smart_router_mailboxes_loaded": Metric("gauge", "Mailboxes with anything in memory"),
+    "smart_router_messages_waiting": Metric("gauge", "Messages waiting in mailboxes"),
+    "smart_router_messages_in_flight": Metric("gauge", "Messages given to sessions and not confirmed"),
+    "smart_router_mailbox_memory_bytes": Metric("gauge", "Bytes of messages in memory"),
+    "smart_router_journal_rows_written_total": Metric("counter", "Rows written to the journal"),
+    "smart_router_journal_rows_elided_total": Metric("counter", "Rows never written: confirmed before their commit"),
+    "smart_router_journal_commits_total": Metric("counter", "Group commits"),
+    "smart_router_dead_letters": Metric("gauge", "Dead letters kept"),
+    "smart_router_revocations": Metric("gauge", "Revocations in force"),
+    "smart_router_ready": Metric("gauge", "1 when /readyz is green"),
+}
+"""Every metric on /metrics, by its name."""
+
+
+def safe(value: object, depth: int = 0) -> Any:
+    """The value as a log may show it: escaped, cut, bytes as their number."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return _safe_text(value)
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if depth < 3 and isinstance(value, Mapping):
+        items = list(value.items())[:20]
+        return {_safe_text(str(key)): _safe_pair(str(key), item, depth + 1) for key, item in items}
+    if depth < 3 and isinstance(value, list | tuple | set | frozenset):
+        return [safe(item, depth + 1) for item in list(value)[:20]]
+    return _safe_text(str(value))
+
+
+def _safe_text(text: str) -> str:
+    cut = text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
+    cut = _SECRET_TEXT.sub(HIDDEN, cut)
+    if cut.isprintable():
+        return cut
+    escaped = "".join(letter if letter.isprintable() else _escape(letter) for letter in cut)
+    return escaped if len(escaped) <= MAX_VALUE else escaped[: MAX_VALUE - 1] + "…"
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _safe_pair(key: str, value: object, depth: int = 0) -> Any:
+    if not isinstance(value, int | float) and not _SECRET_WORDS.isdisjoint(key.lower().replace("-", "_").split("_")):
+        return None if value is None else HIDDEN
+    return safe(value, depth)
+
+
+def _make_safe(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """structlog processor: every value of the line."""
+    for key, value in event.items():
+        # `_record` and `_from_structlog` belong to the formatter; the frames are ours and already bounded.
+        if not key.startswith("_") and key != "frames":
+            event[key] = _safe_pair(key, value)
+    return event
+
+
+class _Exceptions:
+    """structlog processor: an exception as type and frames. Its text may quote a message: shown with `texts` only."""
+
+    def __init__(self, *, texts: bool) -> None:
+        self._texts = texts
+
+    def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
+        given = event.pop("exc_info", None)
+        error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else None
+        if error is None and given is True:
+            error = sys.exc_info()[1]
+        if error is not None:
+            event["exception"] = f"{type(error).__name__}: {error}" if self._texts else type(error).__name__
+            event["frames"] = _frames(error.__traceback__)
+        return event
+
+
+def _frames(trace: TracebackType | None) -> list[str]:
+    found = traceback.extract_tb(trace)[-12:]
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in found]
+
+
+def _render_json(_logger: object, _method: str, event: EventDict) -> str:
+    head = {key: event.pop(key) for key in ("at", "level", "event") if key in event}
+    return msgspec.json.encode({**head, **event}).decode()
+
+
+def configure_logging(settings: LogOptions, stream: TextIO | None = None) -> None:
+    """For the whole process, once, before anything is logged; on stderr unless `stream` is given."""
+    stream = stream if stream is not None else sys.stderr
+    console = settings.format == "console" or (settings.format == "auto" and stream.isatty())
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        _Exceptions(texts=settings.level == "debug"),
+        _make_safe,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    renderer: Any = _render_json
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), timestamp_key="at", sort_keys=False)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    _route_logging(handler, level, access=settings.access)
+
+
+def _route_logging(handler: logging.Handler, level: int, *, access: bool) -> None:
+    # A log that cannot be written must neither stop the router nor print a trace.
+    logging.raiseExceptions = False
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        logger.propagate = True
+    # Their request lines hold query strings; ours come as the event `http_request`.
+    logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("smart_router.access_log").disabled = not access
