@@ -166,6 +166,13 @@ def test_answers_and_errors_have_the_words_of_the_error_tree() -> None:
     assert error == plain.Error("no_route", "no route", False, type="talk")
 
 
+def test_an_event_of_socketio_becomes_a_frame() -> None:
+    assert plain.encode_event("whoareyou") == plain.encode(plain.WhoAreYou())
+    back = plain.decode_server(plain.encode_event("whoareyou", b'{"type":"talk","message":{"ids":{}}}'))
+    assert isinstance(back, plain.WhoAreYou)
+    assert (back.type, bytes(back.message or b"")) == ("talk", b'{"ids":{}}')
+
+
 @pytest.mark.parametrize(
     ("offered", "choice"),
     [((), (True, None)), (("x", plain.SUBPROTOCOL), (True, plain.SUBPROTOCOL)), (("smart-router.v9",), (False, None))],
