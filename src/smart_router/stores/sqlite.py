@@ -107,9 +107,11 @@ class SqliteStore:
     async def remove_dead_letters(self, keys: Sequence[tuple[str, str, str]]) -> int:
         if not keys:
             return 0
-        return await self._worker.write(
-            lambda connection: _delete(connection, keys), lambda removed: self._count_letters(-removed)
-        )
+
+        def work(connection: sqlite3.Connection) -> int:
+            return _delete(connection, keys)
+
+        return await self._worker.write(work, lambda removed: self._count_letters(-removed))
 
     async def trim_dead_letters(self, *, older_than: int, keep: int) -> int:
         def work(connection: sqlite3.Connection) -> int:
@@ -138,24 +140,19 @@ class SqliteStore:
         return [Revocation(at, **{kind: name}, expires_at=expires_at) for at, kind, name, expires_at in rows]
 
     async def trim_revocations(self, now: int) -> int:
-        statement = "delete from revocations where expires_at between 1 and ?"
-        return await self._worker.write(
-            lambda connection: connection.execute(statement, (now,)).rowcount,
-            lambda trimmed: self._set_revocations(self._revocations - trimmed),
-        )
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute("delete from revocations where expires_at between 1 and ?", (now,)).rowcount
+
+        return await self._worker.write(work, lambda trimmed: self._set_revocations(self._revocations - trimmed))
 
     async def add_sub_endpoint(self, sub: SubEndpoint) -> bool:
-        values = (sub.endpoint, sub.id, sub.at)
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute(_ADD_SUB_ENDPOINT, (sub.endpoint, sub.id, sub.at)).rowcount
 
         def then(added: int) -> None:
             self._subs += added
 
-        return bool(
-            await self._worker.write(
-                lambda connection: connection.execute(_ADD_SUB_ENDPOINT, values).rowcount,
-                then,
-            )
-        )
+        return await self._worker.write(work, then) == 1
 
     async def sub_endpoints(self) -> list[SubEndpoint]:
         query = "select endpoint, id, at from sub_endpoints order by endpoint, id"

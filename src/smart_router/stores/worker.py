@@ -57,7 +57,7 @@ class SqliteWorker:
     async def write(self, work: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None) -> T:
         """In one transaction, on disk when this returns; all of it or nothing.
 
-        `then` is called in the thread with the result of what is on disk, also when the caller has been cancelled meanwhile.
+        `then` is called in the thread with the result, after the commit, also when the caller has been cancelled.
         """
 
         def do() -> T:
