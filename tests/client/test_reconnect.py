@@ -109,6 +109,24 @@ async def test_resumes_with_what_the_application_took(peer: Peer, pauses: Pauses
     await client.close()
 
 
+async def test_does_not_fight_for_a_session_that_was_taken_over(peer: Peer, pauses: Pauses) -> None:
+    client = connect(peer.url, actor=ACTOR, settings=FAST, world=pauses.world)
+    first = await opened(peer, client, pid="p1")
+    await first.close(4409)
+    assert (await (await peer.next()).greet()).resume is None
+    await client.close()
+
+
+async def test_may_be_opened_again_after_it_was_closed(peer: Peer) -> None:
+    client = connect(peer.url, actor=ACTOR, settings=FAST)
+    for _ in range(2):
+        conversation = await opened(peer, client)
+        sending = asyncio.create_task(client.send("talk", ids={}))
+        await conversation.accept()
+        await sending
+        await client.close()
+
+
 async def test_comes_back_after_the_delay_of_a_restart(peer: Peer, pauses: Pauses) -> None:
     client = connect(peer.url, actor=ACTOR, settings=FAST, world=pauses.world)
     first = await opened(peer, client)

@@ -5,7 +5,7 @@ import json
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smart_router.errors import ProtocolError, Refused
@@ -61,11 +61,13 @@ def test_what_a_server_encodes_the_client_decodes(frame: plain.ServerFrame) -> N
     assert plain.encode(decoded) == plain.encode(frame)
 
 
+@settings(max_examples=1_000)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_raise_only_protocol_errors(data: bytes) -> None:
     _only_protocol_errors(data)
 
 
+@settings(max_examples=1_000)
 @given(CLIENT_FRAMES | SERVER_FRAMES, st.data())
 def test_mutated_frames_raise_only_protocol_errors(
     frame: plain.ClientFrame | plain.ServerFrame, data: st.DataObject
@@ -173,6 +175,10 @@ def test_an_event_of_socketio_becomes_a_frame() -> None:
     assert (back.type, bytes(back.message or b"")) == ("talk", b'{"ids":{}}')
 
 
+def test_a_nack_in_the_words_of_socketio() -> None:
+    assert bytes(plain.Nack(1, "später").answer()) == '{"nack":"später"}'.encode()
+
+
 @pytest.mark.parametrize(
     ("offered", "choice"),
     [((), (True, None)), (("x", plain.SUBPROTOCOL), (True, plain.SUBPROTOCOL)), (("smart-router.v9",), (False, None))],
@@ -183,7 +189,7 @@ def test_subprotocol(offered: tuple[str, ...], choice: tuple[bool, str | None]) 
 
 def test_close_codes_say_whether_to_come_back() -> None:
     assert [come_back(code) for code in (1002, 1003, 1007, 4403)] == [ComeBack.NEVER] * 4
-    assert [come_back(code) for code in (1000, 1006, 1009, 1011, 1012, 1013, 4408, 4999)] == [ComeBack.LATER] * 8
+    assert [come_back(code) for code in (1000, 1006, 1009, 1011, 1012, 1013, 4408, 4409, 4999)] == [ComeBack.LATER] * 9
     assert come_back(4401) is ComeBack.REAUTHORIZED
 
 

@@ -71,6 +71,7 @@ class Client:
         self._closed: Closed | None = None
 
     async def __aenter__(self) -> Client:
+        self._closed = None
         self._keeper = Keeper(self._account, self._settings, self._world, self._on_error)
         self._task = asyncio.create_task(self._keeper.run())
         self._task.add_done_callback(self._ended)

@@ -151,6 +151,8 @@ class Keeper:
             raise ProtocolError(str(cut), close_code=cut.code) from cut
         if cut.code == CloseCode.TOO_LARGE:
             self.outbox.refuse_largest()
+        if cut.code == CloseCode.TAKEN_OVER:
+            self._pid = None
         return self._backoff.next() if cut.delay is None else cut.delay
 
     def _count_refused_token(self, error: Refused) -> None:

@@ -98,6 +98,10 @@ class Nack(_FromClient, tag="nack"):
     n: Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
     reason: str = ""
 
+    def answer(self) -> msgspec.Raw:
+        """The same as the acknowledgement of a Socket.IO client says it: `{"nack": reason}`."""
+        return msgspec.Raw(_encode({"nack": self.reason}))
+
 
 class Refresh(_FromClient, tag="refresh"):
     token: str

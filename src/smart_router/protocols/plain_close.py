@@ -25,6 +25,7 @@ class CloseCode(IntEnum):
     UNAUTHORIZED = 4401
     FORBIDDEN = 4403
     NOT_IDENTIFIED = 4408
+    TAKEN_OVER = 4409
 
 
 class ComeBack(Enum):
