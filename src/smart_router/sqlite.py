@@ -28,10 +28,10 @@ _PRAGMAS: Final = (
 
 
 class PathLock:
-    """One process owns `path` while this is held: an flock on `path` + ".lock", which the kernel drops with the process."""
+    """One process owns `path` while this is held: an flock on `path`.lock, which the kernel drops with the process."""
 
     def __init__(self, path: Path) -> None:
-        """Makes missing parents. StorageLocked when another process owns the path; StorageError when it cannot be made."""
+        """Makes missing parents. StorageLocked: another process owns the path; StorageError: it cannot be made."""
         lock = path.with_name(path.name + ".lock")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StorageError:
 
 
 def _cannot_grow(path: Path) -> bool:
-    """SQLite hides the errno of a failed write: write as far into a file beside it, to learn whether room is the reason."""
+    """SQLite hides the errno of a failed write: a write as far into a file beside it tells whether room is the reason."""
     wal, probe = path.with_name(path.name + "-wal"), path.with_name(path.name + ".probe")
     try:
         size = wal.stat().st_size if wal.exists() else path.stat().st_size

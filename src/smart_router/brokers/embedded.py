@@ -1,0 +1,473 @@
+"""The embedded broker: `embedded://memory`, and `embedded://PATH` with a journal.
+
+put ──► mailbox ──► consumer (credit, nothing waits)
+ └────► journal: rows of what was not confirmed in time, one commit for many (journal.py)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from smart_router.brokers.base import (
+    BrokerStatistics,
+    Capability,
+    Consumer,
+    End,
+    Entry,
+    MailboxPolicy,
+    MailboxStatistics,
+    OnEnd,
+    OnRemoved,
+    PutDone,
+    PutResult,
+    Subscription,
+)
+from smart_router.brokers.dedup import MAX_KEYS, WINDOW, DedupWindow
+from smart_router.brokers.journal import Journal
+from smart_router.brokers.journalfile import Found, Opened, open_file
+from smart_router.brokers.lane import Lane, Stub
+from smart_router.brokers.mailbox import PAGE, Mailbox
+from smart_router.brokers.pages import Pages
+from smart_router.brokers.slot import ENDED, GONE, HELD, NONE, QUEUED, SAFE, Group, Slot, slot_of
+from smart_router.brokers.writer import Reader, Writer
+from smart_router.clock import Clock, Deadlines
+from smart_router.errors import ConfigError, Refused, RouterError, StorageError, StorageFailed
+from smart_router.sqlite import PathLock
+
+__all__ = ["MEMORY_LIMIT", "EmbeddedBroker", "EmbeddedOptions"]
+
+MEMORY_LIMIT: Final = 1024 * 1024 * 1024
+_SCHEME: Final = "embedded://"
+_JOURNAL: Final = "journal.db"
+_UNKNOWN: Final = MailboxPolicy()
+
+
+class EmbeddedOptions(msgspec.Struct, frozen=True):
+    """`commit_delay`: seconds that the row of a delivered message waits for its confirmation, 0: none. Limits in bytes."""
+
+    commit_delay: float = 0.005
+    memory_limit: int = MEMORY_LIMIT
+    dedup_window: float = WINDOW
+    dedup_keys: int = MAX_KEYS
+
+
+def _path_of(url: str) -> Path | None:
+    """The journal's file, None for memory. A folder, or what ends with a slash, gets a file of our name in it."""
+    if not url.startswith(_SCHEME) or url == _SCHEME:
+        raise ConfigError([f"broker {url!r}: write embedded://memory or embedded://PATH"])
+    name = url.removeprefix(_SCHEME)
+    if name == "memory":
+        return None
+    path = Path(name)
+    return path / _JOURNAL if name.endswith("/") or path.is_dir() else path
+
+
+class EmbeddedBroker:
+    """Mailboxes of one process. See brokers/base.py for what each method promises."""
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        options: EmbeddedOptions | None = None,
+        on_end: OnEnd | None = None,
+        on_failed: Callable[[StorageError], None] | None = None,
+        log: structlog.typing.FilteringBoundLogger | None = None,
+    ) -> None:
+        """`on_end`: see base.OnEnd; without it ended messages are forgotten. `on_failed`: the journal's medium failed.
+
+        It is called once; the program should tell its clients and exit non-zero (the journal takes nothing more).
+        """
+        self.path = _path_of(url)
+        self.options = options or EmbeddedOptions()
+        self.on_end: OnEnd = on_end or (lambda entry, end, reason: self.ack([entry]))
+        self.on_removed: OnRemoved = lambda address: None
+        self.capabilities = frozenset(Capability) if self.path else frozenset(Capability) - {Capability.DURABLE}
+        self._clock = clock
+        self._now = clock.monotonic
+        self._on_failed = on_failed
+        self._log = log or structlog.get_logger()
+        self._boxes: dict[str, Mailbox] = {}
+        self._dedup = DedupWindow(self.options.dedup_window, self.options.dedup_keys)
+        self._order = itertools.count(1)
+        self._seq = 0
+        self._bytes = 0
+        self._puts = self._refused = self._ended = self._elided = 0
+        self._journal: Journal | None = None
+        self.deadlines: Deadlines | None = None
+
+    async def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines(self._clock, loop.call_at)
+        if self.path is None:
+            return
+        self._lock = PathLock(self.path)
+        try:
+            opened = await loop.run_in_executor(None, self._open_file, self.path)
+        except BaseException:
+            self._lock.release()
+            raise
+        if opened.put_aside is not None:
+            self._log.error("journal_damaged", put_aside=str(opened.put_aside), rescued=opened.rescued)
+        journal = Journal(self.options.commit_delay, self._clock.wall_ms, self.options.dedup_window)
+        journal.on_trouble = self._trouble
+        journal.on_refused = self._refuse
+        writer = Writer(self.path, opened.writer, loop, journal.written_back, journal.fail)
+        reader = Reader(self.path, opened.reader, loop)
+        journal.start(writer, loop)
+        self._pages = Pages(reader, journal.kept, self.end, self._unreadable)
+        writer.start()
+        reader.start()
+        self._journal = journal
+        self._take_over(opened.found)
+
+    def _open_file(self, path: Path) -> Opened:
+        wall, now = self._clock.wall_ms(), int(self._now() * 1000)
+        return open_file(path, str(wall), lambda expires_at: max(1, now + expires_at - wall))
+
+    def _take_over(self, found: Found) -> None:
+        """What was found on disk; policies are known with the first put or subscription."""
+        self._seq = found.last_seq
+        for address, resting in found.mailboxes.items():
+            box = self._make(address, _UNKNOWN)
+            for priority, stubs in resting.lanes.items():
+                box.restore(priority, stubs)
+            box.bytes = resting.bytes
+            for key, seq in (resting.keys or {}).items():
+                box.note_key(key, seq)
+            box.note_deadline(resting.first_deadline)
+        wall, now = self._clock.wall_ms(), self._now()
+        for sender, key, answer, at in found.dedup:
+            self._dedup.remember((sender, key), answer, now - max(0, wall - at) / 1000)
+
+    def _trouble(self, error: StorageError | None) -> None:
+        if error is None:
+            self._log.info("journal_recovered", path=str(self.path))
+            return
+        self._log.error("journal_trouble", code=error.code, reason=error.message)
+        if isinstance(error, StorageFailed) and self._on_failed is not None:
+            self._on_failed(error)
+
+    def _unreadable(self, error: StorageError) -> None:
+        assert self._journal is not None
+        self._journal.fail(StorageFailed(f"{error.message}: restart: what can be read is kept, the file is put aside"))
+
+    async def close(self) -> None:
+        for box in list(self._boxes.values()):
+            for sub in box.subs:
+                sub.close()
+        if self._journal is not None:
+            await self._pages.close()
+            await self._journal.close()
+            self._lock.release()
+        if self.deadlines is not None:
+            self.deadlines.close()
+
+    # The way of a message
+
+    def put(
+        self,
+        entries: Sequence[Entry],
+        done: PutDone | None = None,
+        dedup: tuple[str, str, bytes] | None = None,
+    ) -> None:
+        if dedup is not None:
+            self._put_once(entries, done, dedup)
+        elif done is None or len(entries) == 1:
+            self._put_all(entries, done, whole=False)
+        elif entries:
+            self._put_all(entries, Group(done, len(entries)), whole=False)
+        else:
+            done(SAFE)
+
+    def _put_all(self, entries: Sequence[Entry], done: PutDone | None, *, whole: bool) -> None:
+        """`whole`: the rows are needed, confirmed or not."""
+        now = self._now()
+        boxes, journal = self._boxes, self._journal
+        self._puts += len(entries)
+        for entry in entries:
+            box = boxes.get(entry.address)
+            if box is None:
+                box = self._make(entry.address, entry.policy)
+            elif box.policy is not entry.policy:
+                box.adopt(entry.policy)
+            message = entry.message
+            deadline = int(now * 1000) + message.expires_at - message.at if message.expires_at else 0
+            self._seq = seq = self._seq + 1
+            if journal is None or not box.policy.durable:
+                entry.slot = slot = Slot(box, seq, NONE, deadline, None)
+                if box.ready and not box.depth:
+                    box.hand(entry, slot)
+                elif (error := box.put(entry, slot)) is not None:
+                    self._refuse(entry, error, done)
+                    continue
+                if done is not None:
+                    done(SAFE)
+                continue
+            entry.slot = slot = Slot(box, seq, QUEUED, deadline, done)
+            if journal.refusal is not None:
+                self._refuse(entry, journal.refusal, done)
+            elif box.ready and not box.depth:
+                journal.add(entry, at_once=whole)
+                box.hand(entry, slot)
+            elif (error := box.put(entry, slot)) is not None:
+                self._refuse(entry, error, done)
+            else:
+                journal.add(entry, at_once=whole or not box.subs)
+
+    def _refuse(self, entry: Entry, error: RouterError, done: PutDone | None) -> None:
+        slot = slot_of(entry)
+        slot.state = GONE
+        slot.done = None
+        self._refused += 1
+        if done is not None:
+            done(PutResult({entry.address: error}))
+        else:
+            self.on_end(entry, End.REFUSED, error.code)
+
+    def _put_once(self, entries: Sequence[Entry], done: PutDone | None, dedup: tuple[str, str, bytes]) -> None:
+        sender, own, answer = dedup
+        key = (sender, own)
+        known = self._dedup.answer(key, self._now())
+        if known is not None:
+            if done is not None:
+                done(PutResult({}, known))
+            return
+
+        def repeat(result: PutResult) -> None:
+            if result.refused:
+                self._put_once(entries, done, dedup)
+            elif done is not None:
+                done(result)
+
+        def finished(result: PutResult) -> None:
+            repeats = self._dedup.finish(key, answer, result, self._now())
+            if done is not None:
+                done(result)
+            for told in repeats:
+                told(result if result.refused else PutResult({}, answer))
+
+        if self._dedup.wait(key, repeat):
+            return
+        self._dedup.begin(key)
+        group = Group(finished, len(entries) + 1)
+        self._put_all(entries, group, whole=True)
+        if self._journal is None or group.refused or not any(entry.policy.durable for entry in entries):
+            group(SAFE)
+        else:
+            self._journal.add_key(key, answer, group)
+
+    def recall(self, sender: str, key: str) -> bytes | Awaitable[bytes] | None:
+        return self._dedup.recall((sender, key), self._now())
+
+    def ack(self, entries: Sequence[Entry]) -> None:
+        journal = self._journal
+        for entry in entries:
+            slot = entry.slot
+            if not isinstance(slot, Slot) or slot.state == GONE:
+                continue
+            if slot.sub is not None:
+                del slot.sub.held[entry]
+                slot.sub = None
+            elif slot.state != ENDED:
+                slot.box.withdraw(entry, slot)
+            slot.state = GONE
+            if slot.row == NONE or journal is None:
+                continue
+            if slot.row == QUEUED:
+                self._elided += 1
+            else:
+                journal.remove(slot.seq)
+            done = slot.done
+            if done is not None:
+                slot.done = None
+                done(SAFE)
+
+    def release(self, entries: Sequence[Entry], *, delay: float = 0.0) -> None:
+        by_box: dict[Mailbox, list[Entry]] = {}
+        for entry in entries:
+            slot = entry.slot
+            if isinstance(slot, Slot) and slot.state == HELD:
+                by_box.setdefault(slot.box, []).append(entry)
+        for box, mine in by_box.items():
+            box.release(mine, delay)
+
+    # What a mailbox needs (mailbox.Host)
+
+    def now(self) -> float:
+        return self._now()
+
+    def next_order(self) -> int:
+        return next(self._order)
+
+    def watch(self, box: Mailbox) -> None:
+        assert self.deadlines is not None
+        self.deadlines.watch(box)
+
+    def end(self, entry: Entry, end: End, reason: str) -> None:
+        slot = slot_of(entry)
+        slot.state = ENDED
+        self._ended += 1
+        self.on_end(entry, end, reason)
+
+    def end_stub(self, box: Mailbox, stub: Stub, end: End, reason: str) -> None:
+        self._pages.end(box, stub, end, reason)
+
+    def load(self, box: Mailbox, lane: Lane) -> None:
+        self._pages.load(box, lane)
+
+    def keep_cold(self, entry: Entry) -> None:
+        assert self._journal is not None
+        self._journal.keep(entry)
+
+    def vanish(self, box: Mailbox) -> None:
+        box.deleted = True
+        if self._boxes.get(box.address) is box:
+            del self._boxes[box.address]
+            self.on_removed(box.address)
+
+    def room(self, size: int) -> RouterError | None:
+        if self._bytes + size <= self.options.memory_limit:
+            return None
+        return Refused("busy", "too much waits in this node's memory: try again later")
+
+    def taken(self, size: int) -> None:
+        self._bytes += size
+
+    def freed(self, size: int) -> None:
+        self._bytes -= size
+
+    # Mailboxes
+
+    def _make(self, address: str, policy: MailboxPolicy) -> Mailbox:
+        box = self._boxes[address] = Mailbox(address, policy, self)
+        return box
+
+    async def subscribe(self, address: str, policy: MailboxPolicy, consumer: Consumer) -> Subscription:
+        box = self._boxes.get(address)
+        if box is None:
+            box = self._make(address, policy)
+        elif box.policy is not policy:
+            box.adopt(policy)
+        return box.subscribe(consumer)
+
+    async def peek(self, address: str, limit: int = 100, after: str = "") -> list[Entry]:
+        box = self._boxes.get(address)
+        found: list[Entry] = []
+        if box is None:
+            return found
+        async for entry in self._waiting(box):
+            if after:
+                after = "" if entry.message.id == after else after
+                continue
+            found.append(_copy(entry))
+            if len(found) >= limit:
+                break
+        return found
+
+    async def _waiting(self, box: Mailbox) -> AsyncIterator[Entry]:
+        """All that waited when it began and can still be read, oldest first."""
+        items = sorted(box.all_waiting(), key=lambda item: item.seq if isinstance(item, Stub) else slot_of(item).seq)
+        for start in range(0, len(items), PAGE):
+            page = items[start : start + PAGE]
+            cold = [item for item in page if isinstance(item, Stub)]
+            rows = await self._pages.fetch(box, cold) if cold and self._journal is not None else {}
+            for item in page:
+                entry = rows.get(item.seq) if isinstance(item, Stub) else item
+                if entry is not None:
+                    yield entry
+
+    async def purge(self, address: str) -> int:
+        box = self._boxes.get(address)
+        if box is None:
+            return 0
+        ended = box.end_all(End.DROPPED, "purged")
+        if self._journal is not None:
+            await self._pages.settled()
+        box.settle()
+        return ended
+
+    async def requeue(self, address: str, message_id: str, to: str, policy: MailboxPolicy) -> bool:
+        box = self._boxes.get(address)
+        if box is None:
+            return False
+        async for entry in self._waiting(box):
+            if entry.message.id == message_id:
+                break
+        else:
+            return False
+        if not box.take_out(entry):
+            return False
+        safe: asyncio.Future[PutResult] = asyncio.get_running_loop().create_future()
+        self.put([Entry(entry.message, to, policy)], safe.set_result)
+        result = await safe
+        if result.refused:
+            box.put_back(entry)
+            raise result.refused[to]
+        self.ack([entry])
+        return True
+
+    async def delete(self, address: str) -> bool:
+        box = self._boxes.get(address)
+        if box is None:
+            return False
+        self.vanish(box)
+        for sub in box.subs:
+            sub.close()
+        box.end_all(End.DROPPED, "purged")
+        if self._journal is not None:
+            await self._pages.settled()
+        return True
+
+    # What it knows
+
+    def exists(self, address: str) -> bool:
+        return address in self._boxes
+
+    def mailbox(self, address: str) -> MailboxStatistics | None:
+        box = self._boxes.get(address)
+        if box is None:
+            return None
+        return MailboxStatistics(
+            address, box.waiting, box.in_flight, box.bytes, len(box.subs), box.policy.durable and self.path is not None
+        )
+
+    def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]:
+        names = (name for name in self._boxes if name.startswith(prefix) and name > after)
+        found = (self.mailbox(name) for name in heapq.nsmallest(limit, names))
+        return [statistics for statistics in found if statistics is not None]
+
+    def statistics(self) -> BrokerStatistics:
+        boxes, journal = self._boxes.values(), self._journal
+        trouble = journal.trouble if journal is not None else None
+        return BrokerStatistics(
+            mailboxes=len(boxes),
+            loaded=sum(box.loaded for box in boxes),
+            waiting=sum(box.waiting for box in boxes),
+            in_flight=sum(box.in_flight for box in boxes if box.subs),
+            bytes_in_memory=self._bytes + (journal.kept_bytes if journal is not None else 0),
+            puts=self._puts,
+            elided=self._elided,
+            written=journal.written if journal is not None else 0,
+            commits=journal.commits if journal is not None else 0,
+            refused=self._refused,
+            ended=self._ended,
+            healthy=trouble is None,
+            reason=trouble.message if trouble is not None else "",
+        )
+
+
+def _copy(entry: Entry) -> Entry:
+    """What peek shows: the same message, but no handle."""
+    copy = Entry(entry.message, entry.address, entry.policy)
+    copy.redelivered, copy.attempts, copy.deliveries = entry.redelivered, entry.attempts, entry.deliveries
+    return copy
