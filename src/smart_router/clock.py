@@ -49,7 +49,7 @@ class Deadlines:
 
     def __init__(self, clock: Clock, call_at: Callable[[float, Callable[[], None]], asyncio.TimerHandle]) -> None:
         """`call_at` is the event loop's; its clock is the monotonic one."""
-        self._clock = clock
+        self.clock = clock
         self._call_at = call_at
         self._heap: list[tuple[float, int, Owner]] = []
         self._count = 0
@@ -78,7 +78,7 @@ class Deadlines:
     def _fire(self) -> None:
         self._timer = None
         self._timer_at = float("inf")
-        self.run(self._clock.monotonic())
+        self.run(self.clock.monotonic())
         if self._heap:
             self._arm(self._heap[0][0])
 

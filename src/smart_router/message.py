@@ -1,7 +1,7 @@
 """What travels: messages and their options.
 
-A message is kept as the bytes that its recipients get: `body` is a JSON object that starts with the router's `id`, `from` and
-`at`, followed by the sender's keys as they came. Nothing decodes it again on the way.
+A message is kept as the bytes that its recipients get: `body` is a JSON object that starts with the router's `id`, `from`
+and `at`, followed by the sender's keys as they came. Nothing decodes it again on the way.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def is_address(value: object) -> bool:
 
 
 class Options(msgspec.Struct, forbid_unknown_fields=True, gc=False, omit_defaults=True):
-    """`options` of a message, the sender's. `ttl` in seconds; `priority` 0 (lowest) to 9, default 4; `id` dedups repeats."""
+    """`options` of a message, the sender's. `ttl` in seconds; `priority` 0 (lowest) to 9, default 4; `id` for dedup."""
 
     id: str | None = None
     ttl: float | None = None
@@ -40,7 +40,7 @@ class Options(msgspec.Struct, forbid_unknown_fields=True, gc=False, omit_default
 
 
 class Message(msgspec.Struct, gc=False):
-    """One routed message as every broker keeps it. `expires_at`: wall ms, 0 for never. `key`: the sender's `options.id`."""
+    """One routed message as every broker keeps it. `expires_at`: wall ms, 0: never. `key`: the sender's `options.id`."""
 
     id: str
     sender: str
@@ -60,7 +60,7 @@ class Message(msgspec.Struct, gc=False):
 
 
 class Ids:
-    """Time-ordered unique message ids: UUID version 7 (RFC 9562, 5.7; 6.2 method 1), a counter in rand_a and the head of rand_b.
+    """Time-ordered unique message ids: UUID version 7 (RFC 9562, 5.7; 6.2 method 1), a counter in rand_a and rand_b.
 
     `node`: 48 random bits, drawn once per process. A clock that goes back does not: the last millisecond is kept.
     """

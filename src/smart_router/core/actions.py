@@ -48,7 +48,7 @@ class IncomingMessage:
 
     __slots__ = ("_fields", "_rest", "at", "attachments", "envelope", "id", "options", "sender", "type")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (the hot path builds no object to hold them)
         self,
         id_: str,
         at: int,

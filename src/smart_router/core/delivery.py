@@ -10,23 +10,19 @@ broker ─deliver─► Held ─► send ─► Link.deliver ─► wire
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from smart_router.brokers.base import Broker, End, Entry
-from smart_router.clock import Clock, Deadlines
-from smart_router.core.endpoints import Endpoint
-from smart_router.core.ends import Ends
-from smart_router.core.events import Events
-from smart_router.core.mailbox import Held
-from smart_router.core.retry import retry_delay
+from smart_router.clock import Deadlines
+from smart_router.core.attempts import Attempts
+from smart_router.core.mailbox import Held, Holdings
+from smart_router.core.reports import Reports
 from smart_router.core.sessions import Session, Sessions
+from smart_router.errors import Refused, RouterError
 
 __all__ = ["Delivery", "DeliveryStatistics"]
 
 _TAKEOVER: Final = 1.0  # s an older session has to confirm before its messages go to the newer one
-_MAX_DELIVERIES: Final = 20  # a message that kills its reader (`client` only)
 
 
 class DeliveryStatistics(NamedTuple):
@@ -47,24 +43,16 @@ class Delivery:
     """All mailboxes this node holds and all sessions it serves."""
 
     def __init__(
-        self,
-        broker: Broker,
-        sessions: Sessions,
-        ends: Ends,
-        events: Events,
-        clock: Clock,
-        deadlines: Deadlines,
-        random: Callable[[], float],
+        self, broker: Broker, sessions: Sessions, reports: Reports, attempts: Attempts, deadlines: Deadlines
     ) -> None:
-        self._broker = broker
         self.sessions = sessions
-        self._ends = ends
-        self._events = events
-        self._clock = clock
+        self._broker = broker
+        self._ends, self._events = reports.ends, reports.events
+        self._attempts = attempts
         self._deadlines = deadlines
-        self._random = random
-        self._held: dict[str, Held] = {}
-        self._opening: dict[str, asyncio.Future[None]] = {}
+        self._now = deadlines.clock.monotonic
+        self._holdings = Holdings(broker, self._send)
+        attempts.again = self._refill
         self._redelivered = self._delivered = self._confirmed = self._timed_out = 0
         self._refused = self._given_back = self._recovered = self._not_recovered = self._unknown = 0
 
@@ -75,12 +63,11 @@ class Delivery:
         endpoint = session.endpoint
         helds: list[Held] = []
         if endpoint.own_mailbox:
-            helds.append(await self._hold(session.actor, endpoint, endpoint.settings.deliver != "any"))
+            helds.append(await self._holdings.own(session.actor, endpoint))
         if endpoint.shared_mailbox:
-            shared = f"{endpoint.name}/{session.sub}" if session.sub else endpoint.name
-            helds.append(await self._hold(shared, endpoint, endpoint.settings.deliver == "primary"))
+            helds.append(await self._holdings.shared(session.place.address, endpoint))
         if session.closed:
-            self._let_go(helds)
+            self._holdings.let_go(helds)
             return
         session.on_timer = self._on_timer
         self._take_over(session)
@@ -93,35 +80,6 @@ class Delivery:
         self._events.emit("session.registered", actor_id=session.actor, session_id=session.id)
         self._watch(session)
         self._refill(session)
-
-    async def _hold(self, address: str, endpoint: Endpoint, primary: bool) -> Held:
-        while (opening := self._opening.get(address)) is not None:
-            await asyncio.shield(opening)
-        held = self._held.get(address)
-        if held is not None:
-            return held
-        held = self._held[address] = Held(address, endpoint.policy, primary, self._send)
-        opening = self._opening[address] = asyncio.get_running_loop().create_future()
-        try:
-            held.subscription = await self._broker.subscribe(address, endpoint.policy, held)
-        except BaseException:
-            del self._held[address]
-            raise
-        finally:
-            del self._opening[address]
-            opening.set_result(None)
-        return held
-
-    def _let_go(self, helds: list[Held]) -> None:
-        """Closes the subscriptions that nobody needs any more."""
-        for held in helds:
-            if held.sessions or self._held.get(held.address) is not held:
-                continue
-            del self._held[held.address]
-            self._broker.release(held.hold_back())
-            if held.subscription is not None:
-                held.subscription.close()
-                held.subscription = None
 
     def detach(self, session: Session, *, resumable: bool = False) -> None:
         """The connection is gone. What is unconfirmed goes back, or is kept for a recovery (`resumable`)."""
@@ -139,12 +97,28 @@ class Delivery:
         self.sessions.remove(session)
         for mate in self._mates(session):
             self._settled(mate, session)
-        self._let_go(session.held)
+        self._holdings.let_go(session.held)
         for held in session.held:
             held.refill()
         if session.held:
             self._events.emit("session.unregistered", actor_id=session.actor, session_id=session.id)
         session.held = []
+
+    def end(self, session: Session, error: RouterError) -> None:
+        """The session may not go on: told, cut; the mailbox stays."""
+        if session.closed:
+            return
+        session.recoverable = False
+        session.link.end(error)
+        self.detach(session)
+
+    def tell_sender(self, entry: Entry, code: str) -> None:
+        """The broker refused a message whose sender asked for no acknowledgement: an `error` event, if it is here."""
+        message = entry.message
+        error = Refused(code, f"The message for {entry.address!r} was refused.", id=message.id, address=entry.address)
+        for session in self.sessions.of_actor(message.sender)[-1:]:
+            if session.parked_until is None:
+                session.link.fail(error)
 
     def _mates(self, session: Session) -> list[Session]:
         return [other for other in self.sessions.of_actor(session.actor) if other is not session]
@@ -158,21 +132,8 @@ class Delivery:
         session.pending.clear()
         session.bytes = 0
         session.confirmed = session.written
-        self._release(entries, client=session.ack == "client")
-
-    def _release(self, entries: Sequence[Entry], *, client: bool = False) -> None:
-        if not entries:
-            return
         self._given_back += len(entries)
-        back: list[Entry] = []
-        for entry in entries:
-            entry.redelivered = True
-            entry.session = None
-            if client and entry.deliveries >= _MAX_DELIVERIES:
-                self._ends.end(entry, End.FAILED, "deliveries", f"{entry.deliveries} sessions ended while they had it")
-            else:
-                back.append(entry)
-        self._broker.release(back)
+        self._attempts.given_back(entries, client=session.ack == "client")
 
     # several sessions of one actor
 
@@ -187,7 +148,7 @@ class Delivery:
                 session.waiting_for.add(older)
                 older.link.barrier()
         if session.waiting_for:
-            session.takeover_at = self._clock.monotonic() + _TAKEOVER
+            session.takeover_at = self._now() + _TAKEOVER
 
     def _settled(self, session: Session, older: Session) -> None:
         if older in session.waiting_for:
@@ -199,7 +160,7 @@ class Delivery:
     # recovery
 
     def _park(self, session: Session) -> None:
-        """Keeps what was in flight from the actor's own mailbox for a recovery; a shared mailbox gets its own back at once."""
+        """Keeps what was in flight from the actor's own mailbox for a recovery; what is a shared one's goes back."""
         own = [held for held in session.held if held.address == session.actor]
         numbered = list(enumerate(session.inflight, session.confirmed + 1))
         session.parked = [(number, entry) for number, entry in numbered if entry.address == session.actor]
@@ -210,14 +171,14 @@ class Delivery:
         session.bytes = 0
         session.ready = False
         session.barrier_at = None
-        session.parked_until = self._clock.monotonic() + session.endpoint.settings.recovery_window
+        session.parked_until = self._now() + session.endpoint.settings.recovery_window
         for held in session.held:
             if held not in own:
                 held.sessions.remove(session)
-        self._release(shared)
+        self._attempts.given_back(shared, client=session.ack == "client")
         for held in own:
             self._broker.release(held.hold_back())
-        self._let_go([held for held in session.held if held not in own])
+        self._holdings.let_go([held for held in session.held if held not in own])
         self._watch(session)
 
     def recoverable(self, pid: str) -> Session | None:
@@ -226,7 +187,7 @@ class Delivery:
         return session if session is not None and session.recoverable and not session.closed else None
 
     async def recover(self, session: Session, offset: int) -> None:
-        """Goes on where the client was: up to `offset` is confirmed, then hello, then the rest. `session.link` is the new one."""
+        """Goes on where the client was: up to `offset` is confirmed, then hello, then the rest, to the new `link`."""
         if session.parked_until is None:
             self._park(session)
         session.parked_until = None
@@ -249,9 +210,7 @@ class Delivery:
         self._refill(session)
 
     async def _join_shared(self, session: Session) -> None:
-        endpoint = session.endpoint
-        address = f"{endpoint.name}/{session.sub}" if session.sub else endpoint.name
-        held = await self._hold(address, endpoint, endpoint.settings.deliver == "primary")
+        held = await self._holdings.shared(session.place.address, session.endpoint)
         if session not in held.sessions:
             held.sessions.append(session)
         session.held = [each for each in session.held if each.address == session.actor] + [held]
@@ -288,7 +247,7 @@ class Delivery:
             for held in session.held:
                 held.refill()
         else:
-            deadline = self._clock.monotonic() + session.endpoint.settings.delivery_timeout
+            deadline = self._now() + session.endpoint.settings.delivery_timeout
             session.pending[number] = (entry, deadline)
             session.bytes += len(entry.message.body)
             session.link.deliver(entry, number, None)
@@ -299,10 +258,10 @@ class Delivery:
             held.refill()
 
     def mark(self, session: Session) -> int:
-        """A ping goes out on the session's connection: the number of the last delivery before it; 0: nothing to confirm."""
+        """A ping goes out on the connection: the number of the last delivery before it; 0: nothing to confirm."""
         if session.inflight or session.pending:
             if session.barrier_at is None:
-                session.barrier_at = self._clock.monotonic() + session.endpoint.settings.delivery_timeout
+                session.barrier_at = self._now() + session.endpoint.settings.delivery_timeout
                 self._watch(session)
             return session.written
         return 0
@@ -315,6 +274,7 @@ class Delivery:
         session.late = False
         if session.ack == "received":
             inflight = session.inflight
+            mark = min(mark, session.written)
             count = min(mark - session.confirmed, len(inflight))
             if count > 0:
                 session.confirmed = mark
@@ -354,32 +314,12 @@ class Delivery:
             self._done(session, [entry])
         else:
             self._refused += 1
-            self._attempt_failed(session, entry, "nack", nack)
+            self._attempts.failed(session, entry, nack or "refused")
         if not session.pending:
             for mate in self._mates(session):
                 self._settled(mate, session)
         self._refill(session)
         return True
-
-    def _attempt_failed(self, session: Session, entry: Entry, reason: str, detail: str) -> None:
-        policy = session.endpoint.settings.retry
-        entry.attempts += 1
-        entry.session = None
-        entry.redelivered = True
-        if entry.attempts >= policy.attempts:
-            self._ends.end(entry, End.FAILED, "attempts", f"{entry.attempts} attempts; the last: {detail or reason}")
-            return
-        delay = retry_delay(policy, entry.attempts, self._random)
-        if session.window == 1:
-            asyncio.get_running_loop().call_later(delay, self._again, session, entry)
-            session.waiting_for.add(session)  # nothing later before this one
-        else:
-            self._broker.release((entry,), delay=delay)
-
-    def _again(self, session: Session, entry: Entry) -> None:
-        session.waiting_for.discard(session)
-        self._broker.release((entry,))
-        self._refill(session)
 
     # time
 
@@ -418,7 +358,7 @@ class Delivery:
             entry, _ = session.pending.pop(number)
             session.bytes -= len(entry.message.body)
             self._timed_out += 1
-            self._attempt_failed(session, entry, "timeout", "no answer within the delivery timeout")
+            self._attempts.failed(session, entry, "no answer within the delivery timeout")
         if late:
             self._refill(session)
 
@@ -431,7 +371,7 @@ class Delivery:
     def statistics(self) -> DeliveryStatistics:
         return DeliveryStatistics(
             len(self.sessions),
-            len(self._held),
+            len(self._holdings),
             self._delivered,
             self._confirmed,
             self._redelivered,

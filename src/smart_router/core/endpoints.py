@@ -10,7 +10,7 @@ from smart_router.config.schema import EndpointSettings
 from smart_router.errors import Refused
 from smart_router.message import ACTOR_ID, is_address
 
-__all__ = ["Endpoint", "Endpoints", "Target"]
+__all__ = ["Endpoint", "Endpoints", "Place", "Target"]
 
 _KNOWN_TARGETS: Final = 200_000
 
@@ -36,6 +36,18 @@ class Endpoint:
         )
 
 
+class Place(NamedTuple):
+    """Where an actor connects: an endpoint, or one of its sub-endpoints."""
+
+    endpoint: Endpoint
+    sub: str | None
+
+    @property
+    def address(self) -> str:
+        """Of the shared mailbox, whether the endpoint's mode has one or not."""
+        return f"{self.endpoint.name}/{self.sub}" if self.sub else self.endpoint.name
+
+
 class Target(NamedTuple):
     """What an address means: its endpoint, and whether it is one actor's (else the endpoint's shared mailbox)."""
 
@@ -57,15 +69,15 @@ class Endpoints:
     def get(self, name: str) -> Endpoint | None:
         return self._by_name.get(name)
 
-    def of_namespace(self, namespace: str) -> tuple[Endpoint, str | None] | None:
-        """(`/endpoint` or `/endpoint/sub`) → the endpoint and the sub-endpoint's id; None: no such namespace."""
+    def place(self, namespace: str) -> Place | None:
+        """What the namespace `/endpoint` or `/endpoint/sub` stands for; None: no such one."""
         name, _, sub = namespace.removeprefix("/").partition("/")
         endpoint = self._by_name.get(name)
         if endpoint is None or not namespace.startswith("/") or endpoint.has_subs != bool(sub):
             return None
         if endpoint.has_subs and sub not in endpoint.subs:
             return None
-        return endpoint, sub or None
+        return Place(endpoint, sub or None)
 
     def target(self, address: object) -> Target:
         """What `address` stands for. Raises Refused: no address, unknown endpoint, or one that its mode gives no mailbox."""

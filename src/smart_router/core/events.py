@@ -52,5 +52,5 @@ class Events:
         for handler in self._handlers.get(name, ()):
             try:
                 handler({"type": name, "timestamp": self._wall_ms(), **fields})
-            except Exception:
+            except Exception:  # noqa: BLE001 (the program's own code may raise anything)
                 _log.exception("event_handler_failed", event_name=name)

@@ -17,17 +17,19 @@ _MINUTE: Final = 60.0
 class Rate:
     """Messages and bytes a second of one session; a second's worth may come at once. 0: no limit."""
 
-    __slots__ = ("_at", "_bytes", "_left", "_left_bytes", "_messages")
+    __slots__ = ("_at", "_bytes", "_clock", "_left", "_left_bytes", "_messages")
 
-    def __init__(self, messages: float, size: float, now: float) -> None:
+    def __init__(self, messages: float, size: float, clock: Clock) -> None:
         self._messages = messages
         self._bytes = size
         self._left = messages
         self._left_bytes = size
-        self._at = now
+        self._clock = clock
+        self._at = clock.monotonic()
 
-    def take(self, size: int, now: float) -> None:
+    def take(self, size: int) -> None:
         """Raises Refused (`rate_limited`) when this one is too much."""
+        now = self._clock.monotonic()
         passed = now - self._at
         self._at = now
         self._left = min(self._messages, self._left + passed * self._messages)

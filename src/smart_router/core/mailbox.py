@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from smart_router.brokers.base import Entry, MailboxPolicy, Subscription
+from smart_router.brokers.base import Broker, Entry, MailboxPolicy, Subscription
+from smart_router.core.endpoints import Endpoint
 from smart_router.core.sessions import Session
 
-__all__ = ["Held"]
+__all__ = ["Held", "Holdings"]
 
 
 class Held:
@@ -79,3 +81,53 @@ class Held:
         entries = list(self.ready)
         self.ready.clear()
         return entries
+
+
+class Holdings:
+    """All mailboxes that this node holds, each with the one subscription that its sessions here share."""
+
+    def __init__(self, broker: Broker, send: Callable[[Session, Entry], None]) -> None:
+        self._broker = broker
+        self._send = send
+        self._held: dict[str, Held] = {}
+        self._opening: dict[str, asyncio.Future[None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def own(self, actor: str, endpoint: Endpoint) -> Held:
+        """The actor's own mailbox: to its newest session, unless the endpoint says otherwise."""
+        return await self._hold(actor, endpoint, primary=endpoint.settings.deliver != "any")
+
+    async def shared(self, address: str, endpoint: Endpoint) -> Held:
+        """A (sub-)endpoint's mailbox: to its sessions in turn, unless the endpoint says otherwise."""
+        return await self._hold(address, endpoint, primary=endpoint.settings.deliver == "primary")
+
+    async def _hold(self, address: str, endpoint: Endpoint, *, primary: bool) -> Held:
+        while (opening := self._opening.get(address)) is not None:
+            await asyncio.shield(opening)
+        held = self._held.get(address)
+        if held is not None:
+            return held
+        held = self._held[address] = Held(address, endpoint.policy, primary, self._send)
+        opening = self._opening[address] = asyncio.get_running_loop().create_future()
+        try:
+            held.subscription = await self._broker.subscribe(address, endpoint.policy, held)
+        except BaseException:
+            del self._held[address]
+            raise
+        finally:
+            del self._opening[address]
+            opening.set_result(None)
+        return held
+
+    def let_go(self, helds: Iterable[Held]) -> None:
+        """Ends the subscriptions that no session here needs any more."""
+        for held in helds:
+            if held.sessions or self._held.get(held.address) is not held:
+                continue
+            del self._held[held.address]
+            self._broker.release(held.hold_back())
+            if held.subscription is not None:
+                held.subscription.close()
+                held.subscription = None

@@ -1,4 +1,4 @@
-"""The way of a message in: from a session's event to the mailboxes. Read this first, then delivery.py, then brokers/base.py.
+"""The way of a message in: from a session's event to the mailboxes. Then read delivery.py and brokers/base.py.
 
 session ─ (type, message, attachments, reply) ─► handle
     decode   the envelope, once; the payload stays bytes
@@ -21,14 +21,12 @@ import msgspec
 import structlog
 
 from smart_router.brokers.base import Broker, Capability, Entry, PutResult
-from smart_router.clock import Clock
 from smart_router.core.access import forbidden
 from smart_router.core.actions import Context, Envelope, IncomingMessage, rest_of
 from smart_router.core.endpoints import Endpoints
-from smart_router.core.ends import Ends
-from smart_router.core.events import EventHandler, Events
-from smart_router.core.health import Health
+from smart_router.core.events import EventHandler
 from smart_router.core.limits import NewMailboxes
+from smart_router.core.reports import Reports
 from smart_router.core.routes import Route, Routes
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
@@ -62,22 +60,16 @@ class Router:
         endpoints: Endpoints,
         routes: Routes,
         broker: Broker,
-        ends: Ends,
-        events: Events,
-        health: Health,
+        reports: Reports,
         new_mailboxes: NewMailboxes,
         ids: Ids,
-        clock: Clock,
     ) -> None:
         self.endpoints = endpoints
         self.routes = routes
         self._broker = broker
-        self._ends = ends
-        self._events = events
-        self._health = health
+        self._ends, self._events, self._health = reports
         self._new_mailboxes = new_mailboxes
         self._ids = ids
-        self._clock = clock
         self._repeats: dict[tuple[str, str], list[tuple[Session, Reply | None]]] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._received = self._published = self._refused = self._repeated = 0
@@ -93,7 +85,7 @@ class Router:
     ) -> Awaitable[None] | None:
         """Routes one message. None: done; else await it before the session's next message.
 
-        `raw`: the message as one JSON object. Errors go to `reply` as `{"error": …}`, else to the session's link; never raised.
+        `raw`: the message as one JSON object. Errors go to `reply` as `{"error": …}`, else to the session's link.
         """
         self._received += 1
         try:
@@ -151,7 +143,7 @@ class Router:
                 limit=limit,
             )
         if session.rate is not None:
-            session.rate.take(size, self._clock.monotonic())
+            session.rate.take(size)
         if self.draining:
             raise Refused("shutting_down", "This node is going down: connect again and send the message there.")
 
@@ -207,7 +199,7 @@ class Router:
             outcome = route.action(context)
             if route.is_async:
                 _drive(outcome)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the program's own code may raise anything)
             self._action_failed(context, error, reply)
             return None
         self._put(context, reply)
@@ -219,7 +211,7 @@ class Router:
         except asyncio.CancelledError:
             self._action_failed(context, RuntimeError("the node went down"), reply)
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (the program's own code may raise anything)
             self._action_failed(context, error, reply)
             return
         self._put(context, reply)
@@ -319,8 +311,7 @@ class Router:
         )
         body = b'{"id":"' + message.id.encode() + session.from_part + b"%d," % message.at + context.rest
         kept = Message(message.id, message.sender, message.at, message.type, body, message.attachments)
-        place = f"{session.endpoint.name}/{session.sub}" if session.sub else session.endpoint.name
-        self._ends.route_failed(kept, place, type(error).__name__)
+        self._ends.route_failed(kept, session.place.address, type(error).__name__)
         told = Refused(
             "route_error",
             "The route for this message failed; the message is kept as a dead letter. Tell its operator the id.",

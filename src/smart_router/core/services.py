@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from smart_router.brokers.base import Broker
-from smart_router.clock import Clock
+from smart_router.clock import Clock, Deadlines
 from smart_router.config.schema import Settings
 from smart_router.core.access import AccessRules, Authorizer
 from smart_router.core.delivery import Delivery
@@ -26,6 +26,7 @@ __all__ = ["Core"]
 class Core(NamedTuple):
     settings: Settings
     clock: Clock
+    deadlines: Deadlines
     endpoints: Endpoints
     router: Router
     delivery: Delivery

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from smart_router.brokers.base import Entry
-from smart_router.core.endpoints import Endpoint
+from smart_router.core.endpoints import Place
 from smart_router.errors import RouterError
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Link(Protocol):
 
     def cut(self) -> None:
         """Another connection has taken this session over: close without a goodbye."""
+
+    def end(self, error: RouterError) -> None:
+        """Access is gone: tell why, and close for good."""
 
 
 class SessionInfo(NamedTuple):
@@ -85,6 +88,7 @@ class Session:
         "parked_until",
         "pending",
         "pid",
+        "place",
         "publisher",
         "queued",
         "rate",
@@ -92,7 +96,6 @@ class Session:
         "ready",
         "recoverable",
         "since",
-        "sub",
         "takeover_at",
         "token_at",
         "waiting_for",
@@ -101,13 +104,11 @@ class Session:
         "written",
     )
 
-    def __init__(
-        self, id_: str, actor: str, endpoint: Endpoint, sub: str | None, link: Link, identity: Identity, since: int
-    ) -> None:
+    def __init__(self, id_: str, actor: str, place: Place, link: Link, identity: Identity, since: int) -> None:
         self.id = id_
         self.actor = actor
-        self.endpoint = endpoint
-        self.sub = sub
+        self.place = place
+        self.endpoint = endpoint = place.endpoint
         self.link = link
         self.identity = identity
         self.since = since

@@ -24,7 +24,7 @@ __all__ = ["Application", "CloseReason", "Socket", "SocketHandler"]
 
 
 class CloseReason(Enum):
-    """Why we end a socket. `comes_back`: the client should connect again (a transport is cut, no DISCONNECT is sent)."""
+    """Why we end a socket. `comes_back`: the client should connect again, so its transport is cut without a DISCONNECT."""
 
     DRAIN = ("the server is going down", True)
     LOST = ("the connection does not answer", True)
@@ -41,13 +41,15 @@ class Socket(Protocol):
     """One logical connection: a namespace of a Socket.IO client, or a whole plain WebSocket.
 
     `id`: its sid; a handler that recovers a session sets the old one inside `Application.connect`. `pid`: None, or the
-    private id offered for recovery, set there too. Calls on a socket that is gone do nothing.
+    private id offered for recovery, set there too. `authorization`: that header of the connection's first request. Calls
+    on a socket that is gone do nothing.
     """
 
     id: str
     pid: str | None
     namespace: str
     request: HttpRequest
+    authorization: bytes | None
 
     def emit(self, name: str, args: bytes) -> None:
         """An event; `args`: the arguments as JSON, joined by commas, without the brackets; `b""` for none."""
@@ -55,7 +57,7 @@ class Socket(Protocol):
     def deliver(
         self, type_: str, body: bytes, attachments: tuple[bytes, ...], ack_id: int | None, offset: str | None
     ) -> None:
-        """A message as an event named after its type. `ack_id`: an acknowledgement is asked for. `offset`: follows the body."""
+        """A message as an event named after its type. `ack_id`: an answer is asked for. `offset`: follows the body."""
 
     def hello(self, ack: str, recovered: bool) -> None:
         """The actor's mailboxes are subscribed; `ack`: the endpoint's mode, `recovered`: it goes on where it was."""

@@ -1,0 +1,337 @@
+"""The program: `SmartRouter`, what users write their routes on, and `Node`, the composition root of one process.
+
+SmartRouter (endpoints, routes, event handlers) ─┐
+Settings (file, environment, flags) ─────────────┴─► Node ─ start ─► listener ─ gateways ─ core ─ broker, store
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import structlog
+
+from smart_router.api import create_api
+from smart_router.brokers.base import Broker, End, Entry
+from smart_router.brokers.open import make_broker
+from smart_router.clock import Deadlines, SystemClock
+from smart_router.config.load import endpoint_settings
+from smart_router.config.schema import EndpointSettings, Settings
+from smart_router.core.access import compile_rules
+from smart_router.core.attempts import Attempts
+from smart_router.core.delivery import Delivery
+from smart_router.core.endpoints import Endpoints
+from smart_router.core.ends import Ends
+from smart_router.core.events import EventHandler, Events
+from smart_router.core.expiry import TokenWatch
+from smart_router.core.health import Health
+from smart_router.core.limits import NewMailboxes
+from smart_router.core.reports import Reports
+from smart_router.core.revocations import Revocations, concerns
+from smart_router.core.router import Router
+from smart_router.core.routes import Action, Routes
+from smart_router.core.routing_config import add_configured_routes
+from smart_router.core.services import Core
+from smart_router.core.sessions import Session, Sessions
+from smart_router.core.tokens import make_authorizer
+from smart_router.errors import ConfigError, Refused, StorageError
+from smart_router.gateways.actors import Actors
+from smart_router.gateways.entrance import Entrance
+from smart_router.gateways.registrar import Registrar
+from smart_router.message import Ids
+from smart_router.stores.base import Revocation
+from smart_router.stores.open import open_store
+
+__all__ = ["EndpointRoutes", "Node", "SmartRouter", "load_object"]
+
+A = TypeVar("A", bound=Action)
+_log = structlog.get_logger("smart_router.node")
+
+
+class EndpointRoutes:
+    """One endpoint of an app: `@ui.on("talk")` binds a `def` or `async def f(ctx)`."""
+
+    def __init__(self, app: SmartRouter, name: str) -> None:
+        self._app = app
+        self.name = name
+
+    def on(self, type: str) -> Callable[[A], A]:
+        """Routes messages of this type that the endpoint's actors send to the decorated action."""
+
+        def bind(action: A) -> A:
+            self._app.add_route(self.name, type, action)
+            return action
+
+        return bind
+
+
+class SmartRouter:
+    """What a program declares: endpoints, routes, handlers of events. `Node` runs it.
+
+    >>> app = SmartRouter()
+    >>> ui = app.endpoint("ui/{id}", sub_endpoints=["456"], mailbox="actor", ack="received")
+    >>> @ui.on("talk")
+    ... def talk(ctx):
+    ...     ctx.publish(ctx.message.ids["agent"])
+    """
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, EndpointSettings] = {}
+        self.routes: list[tuple[str, str, Action]] = []
+        self.handlers: list[tuple[str, EventHandler]] = []
+        self.any = EndpointRoutes(self, "*")
+        """Routes for every endpoint that has none of its own for the type."""
+
+    def endpoint(self, pattern: str, **policies: Any) -> EndpointRoutes:
+        """Declares an endpoint: `ui/{id}` has sub-endpoints (`sub_endpoints`: those from the start), `user` has none.
+
+        `policies`: the keys of `[endpoints.NAME]` (docs/configuration.md). Raises ConfigError.
+        """
+        settings = endpoint_settings(pattern, **policies)
+        if settings.name in self.endpoints:
+            raise ConfigError([f"The endpoint {settings.name!r} is declared twice."])
+        self.endpoints[settings.name] = settings
+        return EndpointRoutes(self, settings.name)
+
+    def add_route(self, endpoint: str, type: str, action: Action) -> None:
+        if endpoint != "*" and endpoint not in self.endpoints:
+            raise ConfigError([f"There is no endpoint {endpoint!r} to route {type!r} on: declare it first."])
+        self.routes.append((endpoint, type, action))
+
+    def on(self, event: str, handler: EventHandler) -> None:
+        """Calls `handler` with each event of that name, a dict (docs/events.md)."""
+        self.handlers.append((event, handler))
+
+
+class Node:
+    """One process of an installation. `start`, then `stop`; `failed` is done when the node must not go on."""
+
+    def __init__(self, settings: Settings, app: SmartRouter | None = None) -> None:
+        self.settings = settings
+        self._app = app or _load_app(settings) or SmartRouter()
+        self._clock = SystemClock()
+        self._started = False
+        self.core: Core
+        self.failed: asyncio.Future[StorageError]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """(host, port) of each listening socket."""
+        return self._entrance.addresses
+
+    async def start(self) -> None:
+        """Listening when this returns. Raises ConfigError, StorageError, OSError: nothing is left open then."""
+        loop = asyncio.get_running_loop()
+        self.failed = loop.create_future()
+        self._deadlines = Deadlines(self._clock, loop.call_at)
+        self._closers: list[Callable[[], Any]] = [self._deadlines.close]
+        try:
+            await self._open()
+        except BaseException:
+            await self._close()
+            raise
+        self._started = True
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+    async def _open(self) -> None:
+        settings, clock = self.settings, self._clock
+        data = Path(settings.data)
+        _make_folder(data)
+        endpoint_table = {**self._app.endpoints, **settings.endpoints}
+        endpoints = Endpoints(endpoint_table)
+        events = Events(clock.wall_ms)
+        for name, handler in self._app.handlers:
+            events.on(name, handler)
+        health = Health(clock.wall_ms, settings.health.entries)
+        store = await open_store(settings.store, data)
+        self._closers.append(store.close)
+        ends = Ends(store, events, health, clock)
+        broker = make_broker(settings.broker, data, clock, on_end=ends.on_broker_end, on_failed=self._on_failed)
+        new_mailboxes = NewMailboxes(clock)
+        broker.on_removed = new_mailboxes.removed
+        ends.forget = broker.ack
+        await broker.open()
+        self._closers.append(broker.close)
+        ends.start()
+        self._closers.append(ends.close)
+        for box in _addresses(broker):
+            new_mailboxes.count(box)
+        sessions = Sessions()
+        reports = Reports(ends, events, health)
+        attempts = Attempts(broker, ends, random.random)
+        delivery = Delivery(broker, sessions, reports, attempts, self._deadlines)
+        router = Router(endpoints, self._routes(), broker, reports, new_mailboxes, Ids(clock.wall_ms, os.urandom(6)))
+        revocations = Revocations(store, clock)
+        await revocations.open()
+        authorizer = make_authorizer(settings.auth, revocations, clock)
+        await authorizer.open()
+        self._closers.append(authorizer.close)
+        registrar = Registrar(endpoints, store, health, clock)
+        await registrar.open()
+        tokens = TokenWatch[Session](clock, _token_expiring, lambda session: delivery.end(session, _expired()))
+        self.core = Core(
+            settings,
+            clock,
+            self._deadlines,
+            endpoints,
+            router,
+            delivery,
+            sessions,
+            ends,
+            events,
+            health,
+            authorizer,
+            compile_rules(endpoint_table, authenticated=settings.auth.enabled),
+            revocations,
+            tokens,
+            broker,
+            store,
+        )
+        self._wire(ends, delivery, revocations)
+        self._actors = Actors(self.core, registrar)
+        api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings))
+        self._entrance = Entrance(settings.server, self._actors, api, self._deadlines, clock, load_object)
+        await self._entrance.start()
+        self._closers.append(self._entrance.close)
+
+    def _routes(self) -> Routes:
+        routes = Routes()
+        for endpoint, type_, action in self._app.routes:
+            routes.add(endpoint, type_, action)
+        add_configured_routes(routes, self.settings.routes)
+        return routes
+
+    def _wire(self, ends: Ends, delivery: Delivery, revocations: Revocations) -> None:
+        """What the parts tell each other."""
+
+        def told(entry: Entry, state: End, reason: str) -> None:
+            if state in (End.DROPPED, End.SUPERSEDED):
+                delivery.forget_recovery(entry.address)
+            if state is End.REFUSED and reason != "access":
+                delivery.tell_sender(entry, reason)
+
+        def revoked(revocation: Revocation) -> None:
+            for session in delivery.sessions:
+                if concerns(revocation, session.identity):
+                    delivery.end(session, Refused("revoked", "This token has been revoked."))
+
+        ends.told = told
+        revocations.listen(revoked)
+
+    def _on_failed(self, error: StorageError) -> None:
+        """The journal's medium failed: nothing more is accepted, and the process ends (faults and limits, C7)."""
+        self.core.health.error(error.message)
+        _log.critical("journal_failed", error=error.message)
+        if not self.failed.done():
+            self.failed.set_result(error)
+
+    def ready(self) -> list[str]:
+        """Why this node should get no new clients; empty: it should."""
+        if not self._started:
+            return ["starting"]
+        reasons = ["draining"] if self.core.router.draining else []
+        for name, statistics in (("broker", self.core.broker.statistics()), ("store", self.core.store.statistics())):
+            if not statistics.healthy:
+                reasons.append(f"{name}: {statistics.reason}")
+        return reasons
+
+    def parts(self) -> list[tuple[str, Any]]:
+        """Each part's name and statistics, a typed tuple."""
+        core = self.core
+        return [
+            ("router", core.router.statistics()),
+            ("delivery", core.delivery.statistics()),
+            ("ends", core.ends.statistics()),
+            ("broker", core.broker.statistics()),
+            ("store", core.store.statistics()),
+            ("revocations", core.revocations.statistics()),
+            ("tokens", core.tokens.statistics()),
+            *self._entrance.parts(),
+        ]
+
+    async def stop(self, drain: float = 0.0) -> None:
+        """Stops accepting, finishes what is in flight within `drain` seconds, closes; everything accepted is safe then."""
+        if self._started:
+            self._started = False
+            _log.info("draining", seconds=drain)
+            await self._entrance.drain(drain)
+            self.core.router.draining = True
+            try:
+                await asyncio.wait_for(self._actors.settled(), max(drain, 1.0))
+            except TimeoutError:
+                _log.warning("routes_cut", count=self._actors.waiting)
+        await self._close()
+
+    async def _close(self) -> None:
+        for close in reversed(self._closers):
+            outcome = close()
+            if outcome is not None:
+                await outcome
+        self._closers = []
+
+
+def _token_expiring(session: Session) -> None:
+    session.link.fail(
+        Refused("token_expiring", "The token expires in less than 30 seconds: emit `refresh` with a new one.")
+    )
+
+
+def _expired() -> Refused:
+    return Refused("token_expired", "The token has expired: connect again with a new one.")
+
+
+def _make_folder(data: Path) -> None:
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([f"data: the folder {data} cannot be made: {error.strerror}"]) from error
+
+
+def _static(settings: Settings) -> Path | None:
+    return Path(settings.server.static) if settings.server.static is not None else None
+
+
+def _addresses(broker: Broker) -> Iterator[str]:
+    """The addresses of all mailboxes there are."""
+    after = ""
+    while page := broker.mailboxes(after=after, limit=1000):
+        for box in page:
+            yield box.address
+        after = page[-1].address
+
+
+def _load_app(settings: Settings) -> SmartRouter | None:
+    if settings.app is None:
+        return None
+    app = load_object(settings.app)
+    if not isinstance(app, SmartRouter):
+        raise ConfigError([f"app: {settings.app} is a {type(app).__name__}, not a SmartRouter"])
+    return app
+
+
+def load_object(name: str) -> Any:
+    """`module:attribute`, from the current folder too. Raises ConfigError that says which part is missing."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError([f"`{name}` names no object: write module:attribute, such as app:app"])
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            [f"`{name}`: there is no module {error.name!r} in {Path.cwd()} or among the installed ones"]
+        ) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        raise ConfigError([f"`{name}`: the module {module_name!r} has no {attribute!r}"]) from None

@@ -1,0 +1,98 @@
+"""The application that gateways serve on core: each namespace is an endpoint, each socket an actor's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final
+
+import msgspec
+
+from smart_router.core.access import Identity
+from smart_router.core.services import Core
+from smart_router.errors import Refused
+from smart_router.gateways.actor_socket import ActorSocket
+from smart_router.gateways.base import Socket, SocketHandler
+from smart_router.gateways.registrar import Registrar
+from smart_router.protocols.socketio import ConnectData
+
+__all__ = ["Actors"]
+
+_string: Final = msgspec.json.Decoder(str).decode
+
+
+class _Auth(msgspec.Struct):
+    """What of the connection payload is ours."""
+
+    actor: msgspec.Raw | None = None
+    token: msgspec.Raw | None = None
+
+
+class Actors:
+    """gateways.base.Application on core. The namespace `/` registers sub-endpoints, every other one is an endpoint's."""
+
+    def __init__(self, core: Core, registrar: Registrar) -> None:
+        self.core = core
+        self._registrar = registrar
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def connect(self, socket: Socket, auth: ConnectData) -> SocketHandler:
+        identity = self.authenticate(socket, auth.auth)
+        if socket.namespace == "/":
+            return self._registrar.connect(socket, identity)
+        place = self.core.endpoints.place(socket.namespace)
+        if place is None:
+            raise Refused("unknown_address", "Invalid namespace")
+        handler = ActorSocket(self, socket, place, identity)
+        if place.endpoint.settings.recovery:
+            handler.claim(auth.pid, auth.offset)
+        if handler.recovering is None:
+            handler.wanted = self._wanted_actor(auth.auth, handler)
+        return handler
+
+    def authenticate(self, socket: Socket, auth: bytes) -> Identity:
+        token = self._token(socket, auth)
+        identity = self.core.authorizer.authenticate(token, self.core.clock.wall_ms())
+        if self.core.revocations.is_revoked(identity):
+            raise Refused("revoked", "This token has been revoked: get a new one.")
+        return identity
+
+    @staticmethod
+    def _token(socket: Socket, auth: bytes) -> str | None:
+        try:
+            raw = msgspec.json.decode(auth, type=_Auth).token
+            if raw is not None:
+                return _string(raw)
+        except msgspec.DecodeError:
+            raise Refused("bad_message", '`auth` is an object: {"actor": id, "token": text}.') from None
+        header = socket.authorization or b""
+        scheme, _, credentials = header.partition(b" ")
+        return credentials.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
+
+    def _wanted_actor(self, auth: bytes, handler: ActorSocket) -> str | None:
+        raw = msgspec.json.decode(auth, type=_Auth).actor
+        if raw is None:
+            return None
+        actor = handler.check_actor(raw)
+        handler.check_access(actor)
+        return actor
+
+    def run(self, awaitable: Awaitable[None]) -> None:
+        """In a task of ours, which ends with the connection's own errors told to its client."""
+        task = asyncio.ensure_future(_wait(awaitable))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    @property
+    def waiting(self) -> int:
+        """Routes and identifications under way."""
+        return len(self._tasks)
+
+    async def settled(self) -> None:
+        """All routes that wait have ended."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+
+async def _wait(awaitable: Awaitable[None]) -> None:
+    await awaitable

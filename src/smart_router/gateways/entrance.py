@@ -1,0 +1,118 @@
+"""The node's port: which gateway serves which path, and the order in which they stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from smart_router.clock import Clock, Deadlines
+from smart_router.config.schema import GatewaySettings, LimitSettings, ServerSettings
+from smart_router.gateways.base import Application
+from smart_router.gateways.listener import Application as AsgiApplication
+from smart_router.gateways.listener import Listener, ListenerSettings
+from smart_router.gateways.plain import PlainGateway
+from smart_router.gateways.request import HttpRequest, Refusal
+from smart_router.gateways.tls import server_context
+from smart_router.gateways.websocket import WebSocketHandler
+
+__all__ = ["Entrance", "Gateway"]
+
+
+class Gateway(Protocol):
+    """One protocol on one path."""
+
+    def websocket(self, request: HttpRequest) -> WebSocketHandler | Refusal: ...
+
+    async def drain(self, seconds: float) -> None: ...
+
+    def statistics(self) -> Any: ...
+
+
+class Entrance:
+    """Listener and gateways of one node. What no gateway serves goes to the HTTP API."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        application: Application,
+        api: AsgiApplication,
+        deadlines: Deadlines,
+        clock: Clock,
+        load: Callable[[str], Any],
+    ) -> None:
+        self._api = api
+        self._gateways: dict[str, Gateway] = {}
+        for each in settings.gateways:
+            served = application if each.handler is None else load(each.handler)
+            self._gateways[each.path] = _make(each, served, deadlines, clock, settings)
+        self._listener = Listener(_listener_settings(settings), self._serve, self._websocket, deadlines=deadlines)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        return self._listener.addresses
+
+    async def start(self) -> None:
+        await self._listener.start()
+
+    async def drain(self, seconds: float) -> None:
+        """Nobody new is let in; every gateway sends its clients away within `seconds`, answers under way are finished."""
+        gateways = [gateway.drain(seconds) for gateway in self._gateways.values()]
+        await asyncio.gather(self._listener.drain(seconds), *gateways)
+
+    async def close(self) -> None:
+        await self._listener.close()
+
+    def parts(self) -> list[tuple[str, Any]]:
+        """Statistics of the listener and each gateway."""
+        gateways = [(f"gateway_{path.strip('/')}", gateway.statistics()) for path, gateway in self._gateways.items()]
+        return [("listener", self._listener.statistics()), *gateways]
+
+    def _of(self, path: str) -> Gateway | None:
+        found = self._gateways.get(path)
+        return found if found is not None else self._gateways.get(path + "/")
+
+    def _websocket(self, request: HttpRequest) -> WebSocketHandler | Refusal:
+        gateway = self._of(request.path)
+        if gateway is None:
+            paths = ", ".join(self._gateways)
+            text = f"There is no WebSocket here; there is: {paths}\n".encode()
+            return Refusal(404, ((b"content-type", b"text/plain; charset=utf-8"),), text)
+        return gateway.websocket(request)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        gateway = self._of(scope["path"])
+        application = self._api if gateway is None else getattr(gateway, "asgi", self._api)
+        await application(scope, receive, send)
+
+
+def _make(
+    settings: GatewaySettings, application: Application, deadlines: Deadlines, clock: Clock, server: ServerSettings
+) -> Gateway:
+    if settings.kind == "plain":
+        return PlainGateway(settings, application, deadlines, clock)
+    raise NotImplementedError(settings.kind)
+
+
+def _listener_settings(server: ServerSettings) -> ListenerSettings:
+    limits: LimitSettings = server.limits
+    tls = server.tls
+    return ListenerSettings(
+        host=server.host,
+        port=server.port,
+        tls=server_context(tls.certificate, tls.key, tls.minimum) if tls is not None else None,
+        max_message=max(gateway.max_payload for gateway in server.gateways),
+        head_bytes=limits.header_bytes,
+        head_count=limits.headers,
+        body_bytes=max(limits.body_bytes, *(gateway.max_payload for gateway in server.gateways)),
+        head_timeout=limits.handshake_timeout,
+        body_timeout=limits.body_timeout,
+        connections=limits.connections,
+        connections_per_address=limits.connections_per_address,
+        half_open_per_address=limits.half_open_per_address,
+        handshakes_at_once=limits.handshakes_at_once,
+        origins=tuple(server.origins),
+        require_origin=server.require_origin,
+        trusted_proxies=tuple(server.trusted_proxies),
+        proxy_protocol=server.proxy_protocol,
+    )

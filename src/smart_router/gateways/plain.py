@@ -1,0 +1,317 @@
+"""The plain JSON protocol's gateway: one WebSocket is one socket (docs/plain-protocol.md).
+
+opened ──whoareyou──► identify ──Application.connect──► handler.opened ──► hello, deliveries
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+import structlog
+
+from smart_router.clock import Clock, Deadlines
+from smart_router.config.schema import GatewaySettings
+from smart_router.errors import ProtocolError, Refused, RouterError
+from smart_router.gateways.base import Application, CloseReason, SocketHandler
+from smart_router.gateways.request import HttpRequest, Refusal
+from smart_router.gateways.websocket import WebSocket
+from smart_router.protocols.plain import (
+    SUBPROTOCOL,
+    Ack,
+    ClientFrame,
+    Hello,
+    Identify,
+    Nack,
+    Ping,
+    Refresh,
+    Send,
+    choose_subprotocol,
+    decode_client,
+    encode,
+    encode_answer,
+    encode_deliver,
+    encode_error,
+    encode_event,
+)
+from smart_router.protocols.plain_close import CloseCode, delay_reason
+from smart_router.protocols.socketio import ConnectData
+
+__all__ = ["PlainGateway", "PlainSocket", "PlainStatistics"]
+
+_encode: Final = msgspec.json.Encoder().encode
+_CLOSE: Final = {
+    CloseReason.EXPIRED: CloseCode.UNAUTHORIZED,
+    CloseReason.REVOKED: CloseCode.FORBIDDEN,
+}
+_log = structlog.get_logger("smart_router.plain")
+
+
+class PlainStatistics(NamedTuple):
+    connections: int
+    opened: int
+    protocol_errors: int
+    timed_out: int
+
+
+class PlainGateway:
+    """All plain connections of one path."""
+
+    def __init__(self, settings: GatewaySettings, application: Application, deadlines: Deadlines, clock: Clock) -> None:
+        self.settings = settings
+        self.application = application
+        self.deadlines = deadlines
+        self.now: Callable[[], float] = clock.monotonic
+        self.sockets: set[PlainSocket] = set()
+        self.opened = self.protocol_errors = self.timed_out = 0
+
+    def websocket(self, request: HttpRequest) -> PlainSocket | Refusal:
+        acceptable, chosen = choose_subprotocol(request.subprotocols)
+        if not acceptable:
+            text = f"Offer the subprotocol {SUBPROTOCOL}, or none.\n".encode()
+            return Refusal(400, ((b"content-type", b"text/plain; charset=utf-8"),), text)
+        request.subprotocol = chosen
+        request.max_message = self.settings.max_payload
+        self.opened += 1
+        return PlainSocket(self, request)
+
+    async def drain(self, seconds: float) -> None:
+        """Tells every client to come back, each after a delay of its own, so that they do not come all at once."""
+        for socket in list(self.sockets):
+            socket.end(CloseCode.RESTART, delay_reason(random.uniform(0.1, max(seconds, 1.0))))  # noqa: S311 (spread)
+
+    def statistics(self) -> PlainStatistics:
+        return PlainStatistics(len(self.sockets), self.opened, self.protocol_errors, self.timed_out)
+
+
+class PlainSocket:
+    """One connection: gateways.websocket.WebSocketHandler below, gateways.base.Socket above.
+
+    Barriers: the client's own `ack {upto}` once it sends them, else RFC 6455 pings; in `client` mode each answer.
+    """
+
+    __slots__ = (
+        "_acks", "_gateway", "_handler", "_mark", "_mode", "_n", "_ping_due", "_ping_until", "_websocket",
+        "authorization", "id", "namespace", "pid", "queued", "request",
+    )  # fmt: skip
+
+    def __init__(self, gateway: PlainGateway, request: HttpRequest) -> None:
+        self._gateway = gateway
+        self._handler: SocketHandler | None = None
+        self._websocket: WebSocket | None = None
+        self._acks = False
+        self._mode = "received"
+        self._n = 0
+        self._mark = 0
+        self._ping_due = gateway.now() + gateway.settings.connect_timeout
+        self._ping_until: float | None = None
+        self.id = ""
+        self.pid: str | None = None
+        self.namespace = ""
+        self.request = request
+        self.authorization = request.header(b"authorization")
+        self.queued: float | None = None
+
+    # gateways.websocket.WebSocketHandler
+
+    def opened(self, socket: WebSocket) -> None:
+        self._websocket = socket
+        self._gateway.sockets.add(self)
+        self._gateway.deadlines.watch(self)
+        self._send(encode_event("whoareyou"))
+
+    def text(self, data: bytes) -> None:
+        try:
+            self._receive(decode_client(data))
+        except ProtocolError as error:
+            self._gateway.protocol_errors += 1
+            self._send(encode_error(error))
+            self.end(error.close_code, "protocol error")
+
+    def binary(self, data: bytes) -> None:
+        self._gateway.protocol_errors += 1
+        self._send(encode_error(ProtocolError("binary frames are not of smart-router.v1")))
+        self.end(CloseCode.BINARY, "text frames only")
+
+    def pong(self, data: bytes) -> None:
+        if self._ping_until is None:
+            return
+        self._ping_until = None
+        mark, self._mark = self._mark, 0
+        if self._handler is not None and mark and not self._acks:
+            self._handler.confirm(mark)
+            self.before_flush()
+
+    def before_flush(self) -> None:
+        if self._ping_until is None and not self._acks and self._handler is not None and self._handler.mark():
+            self.barrier()
+
+    def writable(self, ok: bool) -> None:
+        if self._handler is not None:
+            self._handler.writable(ok)
+
+    def closed(self, code: int, reason: str) -> None:
+        self._gateway.sockets.discard(self)
+        self._websocket = None
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            handler.closed(code in (CloseCode.NORMAL, CloseCode.GOING_AWAY))
+
+    # what the client sends
+
+    def _receive(self, frame: ClientFrame) -> None:
+        handler = self._handler
+        match frame:
+            case Send():
+                self._receive_send(frame)
+            case Ack(upto=upto) if upto:
+                self._acks = self._mode != "client"
+                if handler is not None and self._mode == "received":
+                    handler.confirm(upto)
+            case Ack(n=n) if handler is not None:
+                handler.acknowledgement(n, (), ())
+            case Nack(n=n, reason=reason) if handler is not None:
+                handler.acknowledgement(n, (msgspec.Raw(_encode({"nack": reason})),), ())
+            case Identify():
+                self._identify(frame)
+            case Refresh(token=token, ref=ref) if handler is not None:
+                handler.event("refresh", (msgspec.Raw(_encode({"token": token})),), (), ref)
+            case Ping():
+                self._send(encode_event("pong"))
+            case _:
+                raise ProtocolError("identify first")
+
+    def _receive_send(self, frame: Send) -> None:
+        if frame.type in ("iam", "refresh"):
+            error = Refused("no_route", f"The type {frame.type!r} belongs to the router's handshake.", type=frame.type)
+            self._refuse(error, frame.ref)
+        elif self._handler is None:
+            ref = b"" if frame.ref is None else b',"ref":%d' % frame.ref
+            fields = b'{"type":%b,"message":%b%b}' % (_encode(frame.type), bytes(frame.message), ref)
+            self._send(encode_event("whoareyou", fields))
+        else:
+            self._handler.event(frame.type, (frame.message,), frame.attachments, frame.ref)
+
+    def _identify(self, frame: Identify) -> None:
+        self._acks = self._acks or frame.acks
+        if self._handler is not None:
+            self._handler.event("iam", (msgspec.Raw(_encode(frame.actor)),), (), None)
+            return
+        self.namespace = "/" + frame.actor.rpartition("/")[0]
+        self.id = self.id or secrets.token_urlsafe(15)
+        auth = {"actor": frame.actor} | ({"token": frame.token} if frame.token is not None else {})
+        resume = frame.resume
+        data = ConnectData(_encode(auth), resume.pid if resume else None, resume.offset if resume else None)
+        try:
+            handler = self._gateway.application.connect(self, data)
+        except Refused as error:
+            self._not_connected(error, frame.actor)
+            return
+        now = self._gateway.now()
+        self._handler = handler
+        self._ping_due = now + self._gateway.settings.ping_interval
+        self._gateway.deadlines.watch(self)
+        handler.opened()
+
+    def _not_connected(self, error: Refused, actor: str) -> None:
+        if error.message == "Invalid namespace":
+            error = Refused(
+                "unknown_address", f"There is no endpoint for the actor {actor[:128]!r}.", address=actor[:128]
+            )
+        self._send(encode_error(error))
+        if error.code in ("unauthorized", "token_expired"):
+            self.end(CloseCode.UNAUTHORIZED, error.code)
+        elif error.code in ("forbidden", "revoked"):
+            self.end(CloseCode.FORBIDDEN, error.code)
+
+    # time: heartbeats, and who never identifies
+
+    @property
+    def deadline(self) -> float | None:
+        if self._websocket is None:
+            return None
+        return self._ping_due if self._ping_until is None else min(self._ping_due, self._ping_until)
+
+    def handle_timer(self, now: float) -> None:
+        if self._handler is None:
+            self.end(CloseCode.NOT_IDENTIFIED, "not identified in time")
+        elif self._ping_until is not None and self._ping_until <= now:
+            self._gateway.timed_out += 1
+            if self._websocket is not None:
+                self._websocket.abort()
+        elif self._ping_due <= now:
+            self.barrier()
+
+    # gateways.base.Socket
+
+    def emit(self, name: str, args: bytes) -> None:
+        self._send(encode_event(name, args or b"{}"))
+
+    def hello(self, ack: str, recovered: bool) -> None:
+        settings = self._gateway.settings
+        self._mode = ack
+        hello = Hello(
+            self.id,
+            ack,
+            heartbeat=settings.ping_interval,
+            limit=settings.max_payload,
+            pid=self.pid,
+            recovered=recovered if self.pid is not None else None,
+        )
+        self._send(encode(hello))
+
+    def deliver(
+        self, type_: str, body: bytes, attachments: tuple[bytes, ...], ack_id: int | None, offset: str | None
+    ) -> None:
+        if self._websocket is None or self._handler is None:
+            return
+        number = self._handler.mark() if ack_id is None else ack_id
+        self._n = number or self._n + 1
+        frame = encode_deliver(self._n, type_, body, offset=offset, ack=ack_id is not None, attachments=attachments)
+        self._websocket.send_text(frame)
+
+    def acknowledge(self, ack_id: int, args: bytes) -> None:
+        self._send(encode_answer(ack_id, args))
+
+    def barrier(self) -> None:
+        if self._ping_until is not None or self._websocket is None or self._handler is None:
+            return
+        now = self._gateway.now()
+        settings = self._gateway.settings
+        self._mark = self._handler.mark()
+        self._ping_due = now + settings.ping_interval
+        self._ping_until = now + settings.ping_timeout
+        self._websocket.ping()
+        self._gateway.deadlines.watch(self)
+
+    def pause_reading(self) -> None:
+        if self._websocket is not None:
+            self._websocket.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._websocket is not None:
+            self._websocket.resume_reading()
+
+    def close(self, reason: CloseReason) -> None:
+        if reason in _CLOSE:
+            self.end(_CLOSE[reason], reason.text)
+        elif self._websocket is not None:
+            self._websocket.abort()
+
+    def end(self, code: int, reason: str) -> None:
+        """Closes with a code that tells the client whether to come back."""
+        if self._websocket is not None:
+            self._websocket.close(code, reason)
+
+    def _refuse(self, error: RouterError, ref: int | None) -> None:
+        if ref is None:
+            self._send(encode_error(error))
+        else:
+            self._send(encode_answer(ref, _encode({"error": error.as_dict()})))
+
+    def _send(self, frame: bytes) -> None:
+        if self._websocket is not None:
+            self._websocket.send_text(frame)

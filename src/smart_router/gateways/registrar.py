@@ -1,0 +1,121 @@
+"""The root namespace: adding sub-endpoints at run time (specs: actor routing, Dynamic sub-endpoints)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from smart_router.clock import Clock
+from smart_router.core.access import Identity, require_admin
+from smart_router.core.endpoints import Endpoints
+from smart_router.core.health import Health
+from smart_router.errors import Refused, RouterError
+from smart_router.gateways.base import Socket
+from smart_router.stores.base import Store, SubEndpoint
+
+__all__ = ["Registrar"]
+
+
+class _Registration(msgspec.Struct):
+    name: Any = None
+    id: Any = None
+
+
+class Registrar:
+    """Registers sub-endpoints, durably: they are there after a restart."""
+
+    def __init__(self, endpoints: Endpoints, store: Store, health: Health, clock: Clock) -> None:
+        self._endpoints = endpoints
+        self._store = store
+        self._health = health
+        self._clock = clock
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Brings back what was registered before."""
+        for sub in await self._store.sub_endpoints():
+            try:
+                self._endpoints.register(sub.endpoint, sub.id)
+            except Refused as error:
+                self._health.warning(f"A sub-endpoint of an earlier configuration is ignored: {error.message}")
+
+    async def register(self, name: object, sub: object) -> bool:
+        """True: new. Raises Refused, StorageError."""
+        address, new = self._endpoints.register(name, sub)
+        if new:
+            endpoint, _, own = address.partition("/")
+            await self._store.add_sub_endpoint(SubEndpoint(endpoint, own, self._clock.wall_ms()))
+        return new
+
+    def connect(self, socket: Socket, identity: Identity) -> _RootSocket:
+        return _RootSocket(self, socket, identity)
+
+    def run(self, socket: Socket, request: _Registration) -> None:
+        task = asyncio.ensure_future(self._answer(socket, request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, socket: Socket, request: _Registration) -> None:
+        try:
+            new = await self.register(request.name, request.id)
+        except RouterError as error:
+            self._health.error(error.message)
+            socket.emit("endpointRegistrationError", msgspec.json.encode({"message": error.message}))
+            return
+        if new:
+            socket.emit("endpointRegistered", b"{}")
+            return
+        text = f"Endpoint [/{request.name}/{request.id}] already exists. Aborted."
+        self._health.warning(text)
+        socket.emit("endpointRegistered", msgspec.json.encode({"message": text}))
+
+
+class _RootSocket:
+    """gateways.base.SocketHandler of `/`: no actor, no mailbox, one event."""
+
+    __slots__ = ("_identity", "_registrar", "_socket")
+
+    def __init__(self, registrar: Registrar, socket: Socket, identity: Identity) -> None:
+        self._registrar = registrar
+        self._socket = socket
+        self._identity = identity
+
+    def opened(self) -> None:
+        return
+
+    def event(self, name: str, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...], ack_id: int | None) -> None:
+        try:
+            if name != "registerNewEndpointId":
+                raise Refused(
+                    "unknown_event", "The root namespace knows `registerNewEndpointId` only: connect to an endpoint's."
+                )
+            require_admin(self._identity, "Registering a sub-endpoint")
+            try:
+                request = msgspec.json.decode(args[0] if args else b"null", type=_Registration)
+            except msgspec.DecodeError:
+                raise Refused("bad_message", '`registerNewEndpointId` takes {"name": endpoint, "id": id}.') from None
+        except Refused as error:
+            if ack_id is None:
+                self._socket.emit("error", msgspec.json.encode(error.as_dict()))
+            else:
+                self._socket.acknowledge(ack_id, msgspec.json.encode({"error": error.as_dict()}))
+            return
+        self._registrar.run(self._socket, request)
+
+    def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
+        return
+
+    def mark(self) -> int:
+        return 0
+
+    def confirm(self, mark: int) -> None:
+        return
+
+    def writable(self, ok: bool) -> None:
+        return
+
+    def closed(self, by_client: bool) -> None:
+        return
