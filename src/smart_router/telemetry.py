@@ -65,14 +65,19 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "dead_letters_not_stored": "at the stop, dead letters were still waiting for the store",
     "dead_letters_not_trimmed": "the store could not drop its oldest dead letters",
     "dead_letters_wait_for_store": "the store takes no dead letters: they are kept in memory and tried again",
+    "draining": "the node lets nobody new in and sends its clients away",
     "event_handler_failed": "a handler of `app.on` raised",
+    "journal_damaged": "the journal was damaged: put aside, and what could be read was kept",
+    "journal_failed": "the journal's medium failed: the node ends",
+    "journal_recovered": "the journal takes messages again",
+    "journal_trouble": "the journal takes no messages: told once per outage",
     "jwks_unavailable": "the public keys could not be fetched; those known so far are used",
     "node_failed": "the node cannot go on; it ends with status 1",
     "node_ready": "the node listens",
     "node_stopped": "the node has stopped",
-    "node_stopping": "the node drains",
     "revocation_listener_failed": "a live session could not be told of a revocation",
     "route_raised": "a route raised; its message is a dead letter",
+    "routes_cut": "at the stop, routes were still running",
 }
 """Every event that is logged: its name and when."""
 

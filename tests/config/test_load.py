@@ -59,8 +59,9 @@ def test_relative_paths_in_the_file_start_at_its_folder(tmp_path: Path) -> None:
     assert settings.store == f"sqlite:///{tmp_path}/s.db"
     assert settings.broker.url == f"embedded://{tmp_path}/journal"
     assert load_settings(file, {}, {"--data": "d"}).data == "d"
-    file.write_text('[broker]\nurl = "embedded://memory"\n')
+    file.write_text('store = "sqlite:///:memory:"\n[broker]\nurl = "embedded://memory"\n')
     assert load_settings(file, {}).broker.url == "embedded://memory"
+    assert load_settings(file, {}).store == "sqlite:///:memory:"
 
 
 MISTAKES = [

@@ -72,7 +72,6 @@ async def run_node(node: Runnable, drain: float, announce: Announce) -> int:
         _log.error("node_failed", reason=str(node.failed.result()))
         await node.stop(0.0)
         return FAILED
-    _log.info("node_stopping", drain=drain)
     await node.stop(drain)
     _log.info("node_stopped")
     return 0

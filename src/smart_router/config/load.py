@@ -26,6 +26,8 @@ from smart_router.errors import ConfigError
 
 __all__ = ["endpoint_settings", "load_settings"]
 
+_NO_PATHS: Final = {"embedded://": ("memory",), "sqlite:///": (":memory:",)}
+
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes of a configuration file."""
 
@@ -125,7 +127,7 @@ def _absolute(data: dict[str, Any], folder: File) -> None:
         if not isinstance(value, str) or not value.startswith(prefix):
             continue
         rest = value.removeprefix(prefix)
-        if rest and "://" not in rest and not (prefix == "embedded://" and rest == "memory"):
+        if rest and "://" not in rest and rest not in _NO_PATHS.get(prefix, ()):
             table[path[-1]] = prefix + str(folder / rest)
 
 

@@ -142,8 +142,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it. Four keys stand before the first table: `data`, `store`, `app`, `demo`.
 
     `data`: the node's folder, made if missing. `store`: what is remembered besides mailboxes; `sqlite:///` alone is in
-    the data folder, `sqlite:///PATH` elsewhere. `app`: `module:attribute`, a SmartRouter; the file's own folder is on
-    the path. `demo`: serve the chat page on `/` and run its bot.
+    the data folder, `sqlite:///PATH` elsewhere, `sqlite:///:memory:` nowhere. `app`: `module:attribute`, a
+    SmartRouter; the file's own folder is on the path. `demo`: serve the chat page on `/` and run its bot.
     """
 
     server: ServerSettings = field(default_factory=ServerSettings)
