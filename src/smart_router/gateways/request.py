@@ -18,7 +18,7 @@ class Refusal(NamedTuple):
 class HttpRequest:
     """A request head. After a WebSocket handshake `headers` is emptied: take what is needed in `websockets(request)`."""
 
-    __slots__ = ("headers", "host", "local", "path", "peer", "query", "scheme", "subprotocol", "subprotocols")
+    __slots__ = ("headers", "host", "max_message", "path", "peer", "query", "scheme", "subprotocol", "subprotocols")
 
     def __init__(
         self,
@@ -37,6 +37,7 @@ class HttpRequest:
         self.scheme = scheme  # "http" or "https", as the client sees it
         self.host = host  # authority the client asked for, in lower case
         self.subprotocols = subprotocols  # what the client offers, in its order
+        self.max_message = 131_072  # bytes; the listener's limit, which `websockets(request)` may change for its path
         self.subprotocol: str | None = None  # what `websockets(request)` chose out of them, or None
 
     def header(self, name: bytes) -> bytes | None:

@@ -1,0 +1,144 @@
+"""What all connections of one listener share: settings, limits, counts, the turn of handshakes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from smart_router.clock import Deadlines
+from smart_router.gateways.cork import Cork
+from smart_router.gateways.origin import OriginRule
+from smart_router.gateways.peers import Peer, Peers
+from smart_router.gateways.proxy import TrustedProxies
+from smart_router.gateways.request import HttpRequest, Refusal
+from smart_router.gateways.settings import ListenerSettings
+
+if TYPE_CHECKING:
+    from smart_router.gateways.front import Front
+    from smart_router.gateways.websocket import WebSocketHandler
+
+__all__ = ["Application", "Decide", "Gate", "Service", "Waiting"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Decide = Callable[[HttpRequest], "WebSocketHandler | Refusal"]
+
+
+class Waiting(Protocol):
+    """A WebSocket handshake that waits for its turn."""
+
+    def shake(self) -> None:
+        """Its turn."""
+
+    def busy(self) -> None:
+        """Too many wait: refuse it."""
+
+
+class Gate:
+    """At most so many handshakes in one loop turn, so that a storm of them starves nobody; ten times as many wait in order."""
+
+    __slots__ = ("_at_once", "_call_soon", "_left", "_waiting")
+
+    def __init__(self, at_once: int, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        """`at_once` 0: no limit."""
+        self._at_once = at_once
+        self._call_soon = call_soon
+        self._left = at_once
+        self._waiting: deque[Waiting] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def enter(self, handshake: Waiting) -> None:
+        if not self._at_once:
+            handshake.shake()
+        elif self._left:
+            if self._left == self._at_once:
+                self._call_soon(self._next_turn)
+            self._left -= 1
+            handshake.shake()
+        elif len(self._waiting) < 10 * self._at_once:
+            self._waiting.append(handshake)
+        else:
+            handshake.busy()
+
+    def _next_turn(self) -> None:
+        self._left = self._at_once
+        if self._waiting:
+            self._call_soon(self._next_turn)
+        while self._waiting and self._left:
+            self._left -= 1
+            self._waiting.popleft().shake()
+
+
+class Service:
+    """Made by Listener.start; connections reach everything through it."""
+
+    def __init__(
+        self, settings: ListenerSettings, app: Application, decide: Decide, deadlines: Deadlines, log: Any
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.decide = decide
+        self.log = log
+        self.deadlines = deadlines
+        self.clock = loop.time
+        self.cork = Cork(loop, deadlines, log, self.lost)
+        self.cork.close_timeout = settings.close_timeout
+        self.cork.control_per_second = settings.control_frames_per_second
+        self.counters = self.cork.counters
+        self.gate = Gate(settings.handshakes_at_once, loop.call_soon)
+        self.origins = OriginRule(settings.origins, settings.require_origin)
+        self.proxies = TrustedProxies(settings.trusted_proxies)
+        self.peers = Peers(settings.connections_per_address, settings.half_open_per_address, settings.limit_loopback)
+        self.connections = 0
+        self.fronts: set[Front] = set()
+        self.draining = False
+        self.state = ServerState()
+        self._app = app
+        self._empty: asyncio.Event = asyncio.Event()
+        self.config = Config(
+            self._run, ws="none", lifespan="off", log_config=None, access_log=False, proxy_headers=False, interface="asgi3"
+        )
+        self.config.load()
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application; what it raises is logged once, without the request's content, and answered with 500."""
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            self.counters.application_errors += 1
+            self.log.error("http_application_error", exc_info=error, path=scope["path"])
+            raise
+
+    def admit(self, address: str) -> Peer | None:
+        """A place in the counts for a new connection; None: there is none."""
+        peer = self.peers.of(address, self.proxies.trusts(address))
+        limit = self.settings.connections
+        if self.draining or (limit and self.connections >= limit) or not peer.enter():
+            self.counters.connections_refused += 1
+            if not peer.connections:
+                self.peers.forget(peer)
+            return None
+        self.connections += 1
+        self.counters.accepted += 1
+        return peer
+
+    def lost(self, peer: Peer) -> None:
+        """The connection with this place is gone."""
+        peer.leave()
+        self.connections -= 1
+        if not self.connections:
+            self._empty.set()
+
+    async def until_empty(self) -> None:
+        while self.connections:
+            self._empty.clear()
+            await self._empty.wait()
