@@ -113,7 +113,7 @@ class SocketConnection:
             raise ProtocolError("text in the middle of a binary packet")
         packet = decode_packet(frame, self._limits)
         kind = packet.type
-        if kind == EVENT and self._namespaces.get(packet.namespace) is _OPEN:
+        if kind in (EVENT, ACK) and self._namespaces.get(packet.namespace) is _OPEN:
             return packet
         if kind == CONNECT:
             return self._connect(packet)

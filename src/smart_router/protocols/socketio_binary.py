@@ -28,6 +28,7 @@ _TOKEN: Final = re.compile(
 )
 _MAX_DIGITS: Final = 9
 
+_decode_array: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 # Numbers do not matter here: kept as text, none is out of range.
 _decode_any: Final = msgspec.json.Decoder(float_hook=str).decode
 
@@ -58,7 +59,8 @@ class BinaryAssembler:
 
 
 def check_placeholders(data: bytes, attachments: int, max_depth: int) -> None:
-    """Raise ProtocolError unless every placeholder in well-formed JSON names one of so many attachments."""
+    """Raise ProtocolError unless this is a JSON array in which every placeholder names one of so many attachments."""
+    decode_json(_decode_array, data, max_depth)  # first: in malformed JSON the search would not be linear
 
     def check(match: re.Match[bytes]) -> bytes:
         digits = match[1] or match[2]
