@@ -38,7 +38,22 @@ def test_packets_of_a_body_keep_their_order_and_kind() -> None:
     ]
 
 
-BAD = [b"", b"abc", b"7", b"4a\x1e", b"\x1e4a", b"bA", b"b=", b"b!!!!", b"bAQ", b"bAQ==x", b"\xff", "é".encode(), b"B"]
+BAD = [
+    b"",
+    b"abc",
+    b"7",
+    b"4a\x1e",
+    b"\x1e4a",
+    b"bA",
+    b"b=",
+    b"b!!!!",
+    b"bAQ",
+    b"bAQ==x",
+    b"bAR==",
+    b"\xff",
+    "é".encode(),
+    b"B",
+]
 
 
 @pytest.mark.parametrize("body", BAD)

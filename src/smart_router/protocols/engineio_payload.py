@@ -75,9 +75,12 @@ def _decode(part: bytes) -> Packet:
     if part[0] != _BINARY:
         raise ProtocolError("unknown packet type")
     try:
-        return Packet(binascii.a2b_base64(part[1:], strict_mode=True), True)
+        packet = Packet(binascii.a2b_base64(part[1:], strict_mode=True), True)
     except binascii.Error:
         raise ProtocolError("binary packet is not base64") from None
+    if _encode(packet) != part:  # bits left over behind the last byte
+        raise ProtocolError("binary packet is not base64")
+    return packet
 
 
 def _encode(packet: Packet) -> bytes:
