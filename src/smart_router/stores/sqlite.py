@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import structlog
 from smart_router.errors import ConfigError
 from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation, StoreStatistics, SubEndpoint
 from smart_router.stores.migrations import migrate
+from smart_router.stores.salvage import readable_rows
 from smart_router.stores.worker import SqliteWorker
 
 __all__ = ["SqliteStore", "from_url"]
@@ -29,6 +31,14 @@ _ADD_REVOCATION: Final = """insert into revocations (kind, name, at, expires_at)
 _ADD_SUB_ENDPOINT: Final = "insert into sub_endpoints (endpoint, id, at) values (?, ?, ?) on conflict do nothing"
 _OLDEST: Final = """delete from dead_letters where rowid in
     (select rowid from dead_letters order by ended_at, id, address, type limit ?)"""
+
+# What is read of a damaged file; a record has its checksum, of the rest at least the types must be right.
+_RECORDS: Final = "select checksum, record from dead_letters where typeof(record) = 'blob'"
+_REVOCATIONS: Final = """select kind, name, at, expires_at from revocations
+    where kind in ('jti', 'subject') and typeof(name) = 'text' and typeof(at) = 'integer'
+    and typeof(expires_at) = 'integer'"""
+_SUB_ENDPOINTS: Final = """select endpoint, id, at from sub_endpoints
+    where typeof(endpoint) = 'text' and typeof(id) = 'text' and typeof(at) = 'integer'"""
 
 _log = structlog.get_logger("smart_router.store")
 _decoder = msgspec.msgpack.Decoder(DeadLetter)
@@ -54,8 +64,10 @@ class SqliteStore:
         self._subs = 0
 
     async def open(self) -> None:
-        def prepare(connection: sqlite3.Connection) -> tuple[int, int, int]:
+        def prepare(connection: sqlite3.Connection, aside: Path | None) -> tuple[int, int, int]:
             migrate(connection, self._path)
+            if aside is not None:
+                self._take_over(connection, aside)
             tables = ("dead_letters", "revocations", "sub_endpoints")
             letters, revocations, subs = (_count(connection, table) for table in tables)
             return letters, revocations, subs
@@ -71,11 +83,7 @@ class SqliteStore:
         def work(connection: sqlite3.Connection) -> int:
             # Away first, so that the number of new ones is known without counting the table.
             replaced = _delete(connection, list(unique))
-            for some in _batches(list(unique.values())):
-                rows = [_row(one) for one in some]
-                places = ",".join(["(?,?,?,?,?,?,?,?,?)"] * len(rows))
-                values = [value for row in rows for value in row]
-                connection.execute(f"insert into dead_letters ({_COLUMNS}) values {places}", values)  # noqa: S608 - places
+            _insert(connection, list(unique.values()))
             return len(unique) - replaced
 
         if unique:
@@ -174,6 +182,22 @@ class SqliteStore:
             reason = f"{self._path}: {self._damaged} dead letters are damaged and not shown"
         return StoreStatistics(self._letters, self._dropped, self._revocations, self._subs, not reason, reason)
 
+    def _take_over(self, connection: sqlite3.Connection, aside: Path) -> None:
+        """What can be read of the damaged file goes into the new one."""
+        with closing(sqlite3.connect(aside)) as damaged:
+            letters = [
+                one for one in (_decode(*row) for row in readable_rows(damaged, _RECORDS, "rowid")) if one is not None
+            ]
+            revocations = readable_rows(damaged, _REVOCATIONS, "kind", "name")
+            subs = readable_rows(damaged, _SUB_ENDPOINTS, "endpoint", "id")
+        connection.execute("begin immediate")
+        _insert(connection, list({(one.id, one.address, one.type): one for one in letters}.values()))
+        connection.executemany(_ADD_REVOCATION, revocations)
+        connection.executemany(_ADD_SUB_ENDPOINT, subs)
+        connection.execute("commit")
+        counts = [_count(connection, table) for table in ("dead_letters", "revocations", "sub_endpoints")]
+        _log.error("store_put_aside", path=str(self._path), damaged=str(aside), rows_saved=sum(counts))
+
     # The counts change in the worker's thread only, after the commit: a cancelled caller cannot make them wrong.
 
     def _count_letters(self, more: int) -> None:
@@ -211,6 +235,13 @@ def _condition(where: DeadLetterFilter, after: tuple[int, str, str, str] | None)
         parts.append("(ended_at, id, address, type) > (?, ?, ?, ?)")
         wanted += after
     return " and ".join(parts), wanted
+
+
+def _insert(connection: sqlite3.Connection, letters: Sequence[DeadLetter]) -> None:
+    for some in _batches(letters):
+        places = ",".join(["(?,?,?,?,?,?,?,?,?)"] * len(some))
+        values = [value for letter in some for value in _row(letter)]
+        connection.execute(f"insert into dead_letters ({_COLUMNS}) values {places}", values)  # noqa: S608 - places
 
 
 def _delete(connection: sqlite3.Connection, keys: Sequence[tuple[str, str, str]]) -> int:

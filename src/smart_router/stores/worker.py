@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from smart_router.errors import StorageError, StorageFailed
-from smart_router.sqlite import PathLock, connect, translate
+from smart_router.sqlite import PathLock, translate
+from smart_router.stores.salvage import connect_sound
 
 __all__ = ["SqliteWorker"]
 
@@ -35,8 +36,11 @@ class SqliteWorker:
         self._connection: sqlite3.Connection | None = None
         self._failed: StorageFailed | None = None
 
-    async def open(self, prepare: Callable[[sqlite3.Connection], T]) -> T:
-        """Owns the path, opens the file and runs `prepare` on it, not within a transaction."""
+    async def open(self, prepare: Callable[[sqlite3.Connection, Path | None], T]) -> T:
+        """Owns the path, opens the file and runs `prepare` on it, not within a transaction.
+
+        `prepare` also gets the place to which a damaged file was put aside; then the one that is open is empty.
+        """
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
             return await self._submit(lambda: self._open(prepare))
@@ -81,11 +85,11 @@ class SqliteWorker:
 
     # From here on in the thread.
 
-    def _open(self, prepare: Callable[[sqlite3.Connection], T]) -> T:
+    def _open(self, prepare: Callable[[sqlite3.Connection, Path | None], T]) -> T:
         self._lock = PathLock(self.path)
         try:
-            self._connection = connect(self.path)
-            return prepare(self._connection)
+            self._connection, aside = connect_sound(self.path)
+            return prepare(self._connection, aside)
         except (sqlite3.Error, OSError) as error:
             raise translate(error, self.path) from error
 
