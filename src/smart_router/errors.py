@@ -51,6 +51,9 @@ CODES: Final[dict[str, bool]] = {
     "mailbox_full": True,  # overflow policy `refuse`
     "too_many_mailboxes": True,  # the endpoint's or the sender's limit of new mailboxes
     "rate_limited": True,
+    "not_found": False,  # no such HTTP path
+    "method_not_allowed": False,  # the HTTP path has other methods
+    "internal_error": False,  # our fault; the log says more
     "too_many_namespaces": False,
     "busy": True,  # a bounded queue inside this node is full
     "shutting_down": True,

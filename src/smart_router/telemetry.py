@@ -21,7 +21,10 @@ from typing import Any, Final, NamedTuple, Protocol, TextIO
 import msgspec
 import structlog
 
-__all__ = ["LOG_EVENTS", "METRICS", "Metric", "configure_logging", "safe"]
+__all__ = ["ACCESS_LOG", "LOG_EVENTS", "METRICS", "Metric", "configure_logging", "safe"]
+
+ACCESS_LOG: Final = "smart_router.access_log"
+"""The logger of `http_request`, `connected` and `disconnected`; silent unless `[log] access`."""
 
 MAX_VALUE: Final = 256
 """Characters of one value."""
@@ -61,12 +64,14 @@ class Metric(NamedTuple):
 
 LOG_EVENTS: Final[dict[str, str]] = {
     "access_rule_failed": "an endpoint's access rule could not be evaluated: refused",
+    "bot_refused": "the demo's bot was refused an answer",
     "dead_letters_damaged": "dead letters in the store that cannot be read",
     "dead_letters_not_stored": "at the stop, dead letters were still waiting for the store",
     "dead_letters_not_trimmed": "the store could not drop its oldest dead letters",
     "dead_letters_wait_for_store": "the store takes no dead letters: they are kept in memory and tried again",
     "draining": "the node lets nobody new in and sends its clients away",
     "event_handler_failed": "a handler of `app.on` raised",
+    "http_handler_failed": "the HTTP API failed on a request; it got 500",
     "journal_damaged": "the journal was damaged: put aside, and what could be read was kept",
     "journal_failed": "the journal's medium failed: the node ends",
     "journal_recovered": "the journal takes messages again",
@@ -75,44 +80,95 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "node_failed": "the node cannot go on; it ends with status 1",
     "node_ready": "the node listens",
     "node_stopped": "the node has stopped",
+    "revocation_added": "somebody revoked a subject or a token, over HTTP",
     "revocation_listener_failed": "a live session could not be told of a revocation",
     "route_raised": "a route raised; its message is a dead letter",
     "routes_cut": "at the stop, routes were still running",
+    "store_put_aside": "the store was damaged: put aside, and what could be read was kept",
 }
 """Every event that is logged: its name and when."""
 
 METRICS: Final[dict[str, Metric]] = {
-    "smart_router_connections": Metric("gauge", "Open connections"),
-    "smart_router_websockets": Metric("gauge", "Open WebSockets"),
-    "smart_router_connections_accepted_total": Metric("counter", "Connections accepted"),
-    "smart_router_connections_refused_total": Metric("counter", "Connections over a limit or while draining"),
-    "smart_router_sessions": Metric("gauge", "Identified sessions"),
-    "smart_router_messages_received_total": Metric("counter", "Messages from senders"),
-    "smart_router_messages_published_total": Metric("counter", "Messages put into mailboxes"),
-    "smart_router_messages_refused_total": Metric("counter", "Messages answered with an error"),
-    "smart_router_messages_repeated_total": Metric("counter", "Repeats of a sender's `options.id`"),
-    "smart_router_route_errors_total": Metric("counter", "Routes that raised"),
-    "smart_router_no_route_total": Metric("counter", "Messages of a type without a route"),
-    "smart_router_deliveries_total": Metric("counter", "Messages written to a session"),
-    "smart_router_deliveries_confirmed_total": Metric("counter", "Deliveries confirmed"),
-    "smart_router_deliveries_repeated_total": Metric("counter", "Deliveries of what may have been delivered before"),
-    "smart_router_deliveries_timed_out_total": Metric("counter", "Deliveries without a confirmation in time"),
-    "smart_router_messages_ended_total": Metric(
+    "smart_router_router_received_total": Metric("counter", "Messages from senders"),
+    "smart_router_router_published_total": Metric("counter", "Messages put into mailboxes"),
+    "smart_router_router_refused_total": Metric("counter", "Messages answered with an error"),
+    "smart_router_router_repeats_total": Metric("counter", "Repeats of a sender's `options.id`"),
+    "smart_router_router_route_errors_total": Metric("counter", "Routes that raised"),
+    "smart_router_router_no_route_total": Metric("counter", "Messages of a type without a route"),
+    "smart_router_delivery_sessions": Metric("gauge", "Identified sessions"),
+    "smart_router_delivery_held": Metric("gauge", "Mailboxes that this node takes from"),
+    "smart_router_delivery_delivered_total": Metric("counter", "Messages written to a session"),
+    "smart_router_delivery_confirmed_total": Metric("counter", "Deliveries confirmed by the recipient"),
+    "smart_router_delivery_redelivered_total": Metric("counter", "Deliveries that repeat one"),
+    "smart_router_delivery_timed_out_total": Metric("counter", "Deliveries without a confirmation in time"),
+    "smart_router_delivery_refused_total": Metric("counter", "Deliveries that the application refused"),
+    "smart_router_delivery_given_back_total": Metric("counter", "Messages given back to their mailbox"),
+    "smart_router_delivery_recovered_total": Metric("counter", "Sessions recovered"),
+    "smart_router_delivery_not_recovered_total": Metric("counter", "Recoveries asked for and not possible"),
+    "smart_router_delivery_unknown_answers_total": Metric("counter", "Acknowledgements of nothing that waits"),
+    "smart_router_ends_counts_total": Metric(
         "counter", "Messages that ended other than delivered", ("state", "reason")
     ),
-    "smart_router_mailboxes": Metric("gauge", "Mailboxes"),
-    "smart_router_mailboxes_loaded": Metric("gauge", "Mailboxes with anything in memory"),
-    "smart_router_messages_waiting": Metric("gauge", "Messages waiting in mailboxes"),
-    "smart_router_messages_in_flight": Metric("gauge", "Messages given to sessions and not confirmed"),
-    "smart_router_mailbox_memory_bytes": Metric("gauge", "Bytes of messages in memory"),
-    "smart_router_journal_rows_written_total": Metric("counter", "Rows written to the journal"),
-    "smart_router_journal_rows_elided_total": Metric("counter", "Rows never written: confirmed before their commit"),
-    "smart_router_journal_commits_total": Metric("counter", "Group commits"),
-    "smart_router_dead_letters": Metric("gauge", "Dead letters kept"),
-    "smart_router_revocations": Metric("gauge", "Revocations in force"),
+    "smart_router_ends_queued": Metric("gauge", "Dead letters on their way to the store"),
+    "smart_router_ends_lost_total": Metric("counter", "Bad ends counted, but not kept as dead letters"),
+    "smart_router_broker_mailboxes": Metric("gauge", "Mailboxes"),
+    "smart_router_broker_loaded": Metric("gauge", "Mailboxes with anything in memory"),
+    "smart_router_broker_waiting": Metric("gauge", "Messages waiting in mailboxes"),
+    "smart_router_broker_in_flight": Metric("gauge", "Messages given to sessions and not confirmed"),
+    "smart_router_broker_bytes_in_memory": Metric("gauge", "Bytes of messages in memory"),
+    "smart_router_broker_puts_total": Metric("counter", "Puts"),
+    "smart_router_broker_elided_total": Metric("counter", "Journal rows never written: confirmed before their commit"),
+    "smart_router_broker_written_total": Metric("counter", "Journal rows written"),
+    "smart_router_broker_commits_total": Metric("counter", "Group commits"),
+    "smart_router_broker_refused_total": Metric("counter", "Messages that a mailbox did not take"),
+    "smart_router_broker_ended_total": Metric("counter", "Waiting messages that the broker ended"),
+    "smart_router_broker_healthy": Metric("gauge", "1 while the broker takes messages"),
+    "smart_router_store_dead_letters": Metric("gauge", "Dead letters kept"),
+    "smart_router_store_dead_letters_dropped_total": Metric("counter", "Dead letters dropped for age or number"),
+    "smart_router_store_revocations": Metric("gauge", "Revocations stored"),
+    "smart_router_store_sub_endpoints": Metric("gauge", "Sub-endpoints added at run time"),
+    "smart_router_store_healthy": Metric("gauge", "1 while the store works"),
+    "smart_router_revocations_revocations": Metric("gauge", "Revocations in force"),
+    "smart_router_revocations_refusals_total": Metric("counter", "Tokens refused because they are revoked"),
+    "smart_router_tokens_watched": Metric("gauge", "Sessions whose token expires"),
+    "smart_router_tokens_warned_total": Metric("counter", "Sessions told that their token expires"),
+    "smart_router_tokens_expired_total": Metric("counter", "Sessions cut because their token expired"),
+    "smart_router_listener_connections": Metric("gauge", "Open connections"),
+    "smart_router_listener_websockets": Metric("gauge", "Open WebSockets"),
+    "smart_router_listener_http": Metric("gauge", "Open HTTP connections"),
+    "smart_router_listener_addresses": Metric("gauge", "Peer addresses that are counted"),
+    "smart_router_listener_handshakes_waiting": Metric("gauge", "WebSocket handshakes waiting for their turn"),
+    "smart_router_listener_accepted_total": Metric("counter", "Connections accepted"),
+    "smart_router_listener_connections_refused_total": Metric("counter", "Connections over a limit or while draining"),
+    "smart_router_listener_half_open_closed_total": Metric(
+        "counter", "Connections closed as the oldest of too many without a request"
+    ),
+    "smart_router_listener_heads_late_total": Metric("counter", "Request heads that took too long"),
+    "smart_router_listener_bodies_late_total": Metric("counter", "Request bodies that took too long"),
+    "smart_router_listener_tls_failed_total": Metric("counter", "TLS handshakes that failed"),
+    "smart_router_listener_proxy_headers_bad_total": Metric(
+        "counter", "Connections with a bad or missing PROXY header"
+    ),
+    "smart_router_listener_requests_total": Metric("counter", "HTTP requests"),
+    "smart_router_listener_answers_total": Metric("counter", "HTTP answers"),
+    "smart_router_listener_requests_refused_total": Metric("counter", "HTTP requests malformed or over a limit"),
+    "smart_router_listener_application_errors_total": Metric("counter", "HTTP requests whose application raised"),
+    "smart_router_listener_handshakes_refused_total": Metric("counter", "WebSocket handshakes refused"),
+    "smart_router_listener_origins_refused_total": Metric("counter", "WebSocket handshakes refused for their Origin"),
+    "smart_router_listener_websockets_opened_total": Metric("counter", "WebSockets opened"),
+    "smart_router_listener_websockets_closed_total": Metric("counter", "WebSockets closed"),
+    "smart_router_listener_websockets_failed_total": Metric(
+        "counter", "WebSockets ended for a broken rule or a handler that raised"
+    ),
+    "smart_router_listener_control_floods_total": Metric("counter", "WebSockets ended for too many control frames"),
+    "smart_router_listener_handler_errors_total": Metric("counter", "WebSocket handlers that raised"),
+    "smart_router_plain_connections": Metric("gauge", "Open plain connections"),
+    "smart_router_plain_opened_total": Metric("counter", "Plain connections opened"),
+    "smart_router_plain_protocol_errors_total": Metric("counter", "Plain connections that broke the protocol"),
+    "smart_router_plain_timed_out_total": Metric("counter", "Plain connections that answered no ping"),
     "smart_router_ready": Metric("gauge", "1 when /readyz is green"),
 }
-"""Every metric on /metrics, by its name."""
+"""Every metric on /metrics: `smart_router_<part>_<field of its statistics>`, counters with `_total`."""
 
 
 def safe(value: object, depth: int = 0) -> Any:
@@ -200,7 +256,7 @@ def configure_logging(settings: LogOptions, stream: TextIO | None = None) -> Non
         _make_safe,
     ]
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
@@ -231,4 +287,4 @@ def _route_logging(handler: logging.Handler, level: int, *, access: bool) -> Non
         logger.propagate = True
     # Their request lines hold query strings; ours come as the event `http_request`.
     logging.getLogger("uvicorn.access").disabled = True
-    logging.getLogger("smart_router.access_log").disabled = not access
+    logging.getLogger(ACCESS_LOG).disabled = not access
