@@ -20,7 +20,7 @@ from smart_router.protocols.socketio import ConnectData
 if TYPE_CHECKING:
     from smart_router.gateways.request import HttpRequest
 
-__all__ = ["Application", "CloseReason", "Socket", "SocketHandler"]
+__all__ = ["Application", "BinaryApplication", "BinarySocket", "CloseReason", "Socket", "SocketHandler"]
 
 
 class CloseReason(Enum):
@@ -48,8 +48,12 @@ class Socket(Protocol):
     id: str
     pid: str | None
     namespace: str
-    request: HttpRequest
-    authorization: bytes | None
+
+    @property
+    def request(self) -> HttpRequest: ...
+
+    @property
+    def authorization(self) -> bytes | None: ...
 
     def emit(self, name: str, args: bytes) -> None:
         """An event; `args`: the arguments as JSON, joined by commas, without the brackets; `b""` for none."""
@@ -73,6 +77,14 @@ class Socket(Protocol):
     def resume_reading(self) -> None: ...
 
     def close(self, reason: CloseReason) -> None: ...
+
+
+class BinarySocket(Socket, Protocol):
+    """A socket on which all that we send may carry attachments: Socket.IO's. `args` holds their placeholders."""
+
+    def emit(self, name: str, args: bytes, attachments: tuple[bytes, ...] = ()) -> None: ...
+
+    def acknowledge(self, ack_id: int, args: bytes, attachments: tuple[bytes, ...] = ()) -> None: ...
 
 
 class SocketHandler(Protocol):
@@ -106,3 +118,10 @@ class Application(Protocol):
 
     def connect(self, socket: Socket, auth: ConnectData) -> SocketHandler:
         """A client opens `socket.namespace`. Raises Refused: it gets a CONNECT_ERROR."""
+
+
+class BinaryApplication(Protocol):
+    """What a Socket.IO gateway serves: an Application, or one that needs attachments on all that it sends."""
+
+    def connect(self, socket: BinarySocket, auth: ConnectData) -> SocketHandler:
+        """As Application's."""
