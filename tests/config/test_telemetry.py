@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from smart_router.config.schema import LogSettings
-from smart_router.telemetry import LOG_EVENTS, METRICS, configure_logging, safe
+from smart_router.telemetry import ACCESS_LOG, LOG_EVENTS, METRICS, configure_logging, safe
 
 HOSTILE = [
     "line\nlevel=error event=forged",
@@ -125,6 +125,15 @@ def test_the_level_holds_for_all() -> None:
     logging.getLogger("uvicorn.error").info("Started")
     logging.getLogger("uvicorn.access").error("GET /?token=x")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize("access", [True, False])
+def test_the_access_log_is_there_when_asked_for(access: bool) -> None:
+    stream = io.StringIO()
+    configure_logging(LogSettings(format="json", access=access), stream)
+    structlog.get_logger(ACCESS_LOG).info("http_request", path="/healthz")
+    assert len(lines_of(stream)) == access
 
 
 @given(st.recursive(st.text() | st.integers() | st.binary(), lambda inner: st.dictionaries(st.text(), inner)))

@@ -53,8 +53,12 @@ def announce(addresses: Sequence[tuple[str, int]]) -> None:
         Console().print(f"Smart Router is ready on [bold]http://{shown}:{port}[/bold] (Ctrl-C stops it)")
         return
     ready = {"event": "ready", "address": host, "port": port, "pid": os.getpid()}
-    sys.stdout.write(json.dumps(ready) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever started us does not read: no reason not to serve.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def run_node(node: Runnable, drain: float, announce: Announce) -> int:

@@ -32,7 +32,6 @@ FLAGS: Final[dict[str, Path]] = {
     "--port": ("server", "port"),
     "--drain": ("server", "drain"),
     "--data": ("data",),
-    "--store": ("store",),
     "--broker": ("broker", "url"),
     "--insecure": ("auth", "insecure"),
     "--log-format": ("log", "format"),
