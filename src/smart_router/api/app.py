@@ -1,0 +1,83 @@
+"""The HTTP API of a node, an ASGI application without a life of its own: what it shows is the core's.
+
+request ─► Litestar ─┬─ /healthz /readyz /metrics /check /revocations /openapi.json
+                     └─ every other path: a file read at the start, or 404
+whatever goes wrong ─► application/problem+json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from litestar import Litestar
+from litestar.datastructures import ResponseHeader
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from smart_router.api.caller import Callers
+from smart_router.api.files import file_routes, read_folder
+from smart_router.api.health import health_routes
+from smart_router.api.metrics import metrics_routes
+from smart_router.api.problems import EXCEPTION_HANDLERS, SAFE_HEADERS
+from smart_router.api.revocations import revocation_routes
+from smart_router.core.services import Core
+
+__all__ = ["AsgiApplication", "create_api"]
+
+AsgiApplication = Callable[
+    [MutableMapping[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]
+]
+Parts = Callable[[], list[tuple[str, Any]]]
+
+MAX_BODY: Final = 65_536
+"""Bytes of a request body that are read; what is asked for here is small."""
+
+
+def create_api(
+    core: Core,
+    *,
+    parts: Parts,
+    ready: Callable[[], list[str]],
+    static: Path | None = None,
+    page: Mapping[str, bytes] | None = None,
+) -> AsgiApplication:
+    """`parts`: (name, statistics) of every part of the node. `ready`: why it takes no clients; empty: it does.
+
+    `static`: a folder served under `/`. `page`: more files by path without the first slash (`index.html` is `/` too);
+    of the same name, the folder's is served. Both are read here, once. ConfigError: the folder cannot be served.
+    """
+    callers = Callers(core)
+    routes = [
+        *health_routes(core, callers, ready),
+        *metrics_routes(callers, parts, ready),
+        *revocation_routes(core, callers),
+    ]
+    files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": _document(routes)}
+    return Litestar(  # type: ignore[return-value]  # its types of ASGI are narrower, its calls are the same
+        [*routes, *file_routes(files)],
+        exception_handlers=EXCEPTION_HANDLERS,
+        response_headers=[ResponseHeader(name=name, value=value) for name, value in SAFE_HEADERS.items()],
+        openapi_config=None,
+        logging_config=None,
+        request_max_body_size=MAX_BODY,
+        debug=False,
+    )
+
+
+def _document(routes: list[HTTPRouteHandler]) -> bytes:
+    """The OpenAPI description of `routes`, as JSON."""
+    token = SecurityScheme(type="http", scheme="bearer", description="Where authentication is on.")
+    config = OpenAPIConfig(
+        title="Smart Router",
+        version=version("smart-router"),
+        path="/openapi",
+        use_handler_docstrings=True,
+        components=Components(security_schemes={"token": token}),
+    )
+    described = Litestar(routes, openapi_config=config, logging_config=None, debug=False)
+    return msgspec.json.encode(described.openapi_schema.to_schema())
