@@ -219,6 +219,14 @@ class StoreContract:
         )
         assert store.statistics()[:4] == (50, 0, 0, 50)
 
+    async def test_a_caller_that_gives_up_makes_no_count_wrong(self, store: Store) -> None:
+        for number in range(20):
+            adding = asyncio.ensure_future(store.add_dead_letters([letter(number)]))
+            await asyncio.sleep(0)
+            adding.cancel()
+        await store.probe()
+        assert store.statistics().dead_letters == len(await store.dead_letters(EVERYTHING))
+
     async def test_a_probe_leaves_nothing(self, store: Store) -> None:
         await store.probe()
         await store.probe()

@@ -196,6 +196,12 @@ def test_what_the_settings_ask_for() -> None:
         authorizer.authenticate(sign(KEYS.secret, "HS256"), NOW_MS)
 
 
+def test_settings_do_not_show_their_secrets() -> None:
+    shown = repr(settings("https://user:password@issuer.example/jwks"))
+    assert shown == "AuthSettings(secret=…, jwks=…, tokens=…)"
+    assert repr(settings(None).tokens) == "[TokenSettings(token=…, subject='bot', scope='chat')]"
+
+
 def test_only_the_hash_of_a_static_token_is_kept() -> None:
     tokens = StaticTokens([TokenSettings(token=STATIC, subject="bot"), TokenSettings(token="x" * 16, subject="x")])
     found = tokens.find(STATIC)

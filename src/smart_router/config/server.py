@@ -49,6 +49,9 @@ class TokenSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     scope: str = ""
     claims: dict[str, str | int | float | bool | list[str]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"TokenSettings(token=…, subject={self.subject!r}, scope={self.scope!r})"
+
 
 class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[auth]`: who is let in. None of `secret`, `jwks`, `tokens`: no authentication, and loopback only (see
@@ -73,6 +76,10 @@ class AuthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def enabled(self) -> bool:
         """True when anybody must show a token."""
         return bool(self.secret or self.jwks or self.tokens)
+
+    def __repr__(self) -> str:
+        ways = {"secret": self.secret, "jwks": self.jwks, "tokens": self.tokens}
+        return f"AuthSettings({', '.join(f'{name}=…' for name, value in ways.items() if value)})"
 
 
 class GatewaySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
