@@ -10,9 +10,10 @@ from smart_router.clock import Deadlines
 from smart_router.gateways.peers import Peer
 
 if TYPE_CHECKING:
+    from smart_router.gateways.outgoing import Outgoing
     from smart_router.gateways.websocket import WebSocket
 
-__all__ = ["Counters", "Cork"]
+__all__ = ["Cork", "Counters"]
 
 
 class Counters:
@@ -46,10 +47,21 @@ class Cork:
     """Collects what one loop turn has for each connection; one write per connection when the turn is over."""
 
     __slots__ = (
-        "_loop", "_turn", "clock", "close_timeout", "control_per_second", "counters", "deadlines", "log", "lost", "open",
-    )  # fmt: skip
+        "_loop",
+        "_turn",
+        "clock",
+        "close_timeout",
+        "control_per_second",
+        "counters",
+        "deadlines",
+        "log",
+        "lost",
+        "open",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, log: Any, lost: Callable[[Peer], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, deadlines: Deadlines, log: Any, lost: Callable[[Peer], None]
+    ) -> None:
         """`lost` is called once for each connection that is gone."""
         self._loop = loop
         self.clock = loop.time  # the monotonic clock
@@ -60,9 +72,9 @@ class Cork:
         self.control_per_second = 1000
         self.counters = Counters()
         self.open: set[WebSocket] = set()
-        self._turn: list[WebSocket] = []
+        self._turn: list[Outgoing] = []
 
-    def add(self, socket: WebSocket) -> None:
+    def add(self, socket: Outgoing) -> None:
         """The socket's first frame of this turn."""
         if not self._turn:
             self._loop.call_soon(self._flush)

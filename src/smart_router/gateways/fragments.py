@@ -12,7 +12,8 @@ MAX_FRAGMENTS: Final = 1024
 
 
 class Fragments:
-    """Collects a message up to `limit` bytes in at most MAX_FRAGMENTS frames; over it: ProtocolError, close code 1009."""
+    """Collects a message up to `limit` bytes in at most MAX_FRAGMENTS frames; over it: ProtocolError, close code
+    1009."""
 
     __slots__ = ("_limit", "_parts", "_size", "is_text")
 

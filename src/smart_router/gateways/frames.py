@@ -6,7 +6,18 @@ from typing import Final
 
 from smart_router.errors import ProtocolError
 
-__all__ = ["BINARY", "CLOSE", "NO_CODE", "PING", "PONG", "TEXT", "close_payload", "head", "parse_close", "valid_close_code"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "NO_CODE",
+    "PING",
+    "PONG",
+    "TEXT",
+    "close_payload",
+    "head",
+    "parse_close",
+    "valid_close_code",
+]
 
 TEXT: Final = 0x81
 BINARY: Final = 0x82

@@ -1,7 +1,8 @@
-"""What comes before HTTP on a new connection: a PROXY header from a trusted proxy, the TLS handshake, each with its deadline.
+"""What comes before HTTP on a new connection: a PROXY header from a trusted proxy, the TLS handshake, each with its
+deadline.
 
-A plain connection without PROXY never sees this class. Exactly the header's bytes are read, so that nothing of what follows is
-taken from TLS.
+A plain connection without PROXY never sees this class. Exactly the header's bytes are read, so that nothing of what
+follows is taken from TLS.
 """
 
 from __future__ import annotations

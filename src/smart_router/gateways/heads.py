@@ -1,7 +1,8 @@
-"""What a request head must be before anything is done with it (RFC 9112), and a WebSocket upgrade (RFC 6455, 4.2). No I/O.
+"""What a request head must be before anything is done with it (RFC 9112), and a WebSocket upgrade (RFC 6455, 4.2). No
+I/O.
 
-llhttp has checked the syntax; here is what it lets pass and a router behind proxies may not: each request has one length, one
-host, one meaning.
+llhttp has checked the syntax; here is what it lets pass and a router behind proxies may not: each request has one
+length, one host, one meaning.
 """
 
 from __future__ import annotations
@@ -56,14 +57,20 @@ def check_head(head: Head) -> Refusal | None:
     """None, or why this is not a request that we answer; the connection ends then."""
     if head.method not in _METHODS:
         return Refusal(501, body=b"method not supported")
-    if not head.target.startswith(b"/") and not (head.target == b"*" and head.method == b"OPTIONS"):
-        if not head.target.lower().startswith((b"http://", b"https://")):
-            return Refusal(400, body=b"bad request target")
+    if not head.target.startswith(b"/") and not _is_other_form(head):
+        return Refusal(400, body=b"bad request target")
     if head.version not in ("1.0", "1.1"):
         return Refusal(505, body=b"HTTP version not supported")
     if any(_CONTROL.search(value) for _, value in head.headers):
         return Refusal(400, body=b"control character in a header")
     return _check_host(head) or _check_length(head) or _check_expect(head)
+
+
+def _is_other_form(head: Head) -> bool:
+    """Absolute form, or the `*` of OPTIONS (RFC 9112, 3.2)."""
+    if head.method == b"OPTIONS" and head.target == b"*":
+        return True
+    return head.target.lower().startswith((b"http://", b"https://"))
 
 
 def _check_host(head: Head) -> Refusal | None:
@@ -111,7 +118,9 @@ def check_upgrade(head: Head) -> Upgrade | Refusal:
     keys = values(head.headers, b"sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
         return Refusal(400, body=b"bad Sec-WebSocket-Key")
-    offered = [part.strip(b" \t") for value in values(head.headers, b"sec-websocket-protocol") for part in value.split(b",")]
+    offered = [
+        part.strip(b" \t") for value in values(head.headers, b"sec-websocket-protocol") for part in value.split(b",")
+    ]
     if len(set(offered)) != len(offered) or not all(_TOKEN.fullmatch(name) for name in offered):
         return Refusal(400, body=b"bad Sec-WebSocket-Protocol")
     accept = base64.b64encode(hashlib.sha1(keys[0] + _GUID, usedforsecurity=False).digest())

@@ -1,4 +1,5 @@
-"""One HTTP/1.1 connection: uvicorn's httptools protocol with the limits and checks that it lacks, and the way to WebSocket.
+"""One HTTP/1.1 connection: uvicorn's httptools protocol with the limits and checks that it lacks, and the way to
+WebSocket.
 
     bytes ─► llhttp ─► on_headers_complete: checks ─┬─► uvicorn's cycle ─► ASGI application
                                                     └─► gate ─► upgrade ─► WebSocket (this object is dropped)
@@ -16,13 +17,14 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from smart_router.gateways.heads import Head, check_head, check_upgrade, wants_websocket
+from smart_router.gateways.heads import Head, check_head, wants_websocket
 from smart_router.gateways.linger import Linger
 from smart_router.gateways.peers import Peer
 from smart_router.gateways.proxy import Client
 from smart_router.gateways.request import HttpRequest, Refusal
-from smart_router.gateways.response import render, switching
+from smart_router.gateways.response import render
 from smart_router.gateways.service import Service
+from smart_router.gateways.upgrade import busy, negotiate
 from smart_router.gateways.websocket import WebSocket
 
 __all__ = ["HttpProtocol"]
@@ -43,7 +45,8 @@ class _Stop(Exception):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """`place`: in the counts, if who accepted the connection already has one; `address`: the client's, from a PROXY header."""
+    """`place`: in the counts, if who accepted the connection already has one; `address`: the client's, from a PROXY
+    header."""
 
     def __init__(self, service: Service, place: Peer | None = None, address: str | None = None) -> None:
         super().__init__(service.config, service.state, {})
@@ -64,6 +67,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal: Refusal | None = None
         self._websocket = False  # the present head wants one
         self._tail: bytes | None = None  # came behind it
+        self._head = Head(b"", "", b"", [])
         self._request: HttpRequest | None = None
 
     # The connection
@@ -76,7 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._place is None:
             self._place = service.admit(self._address)
             if self._place is None:
-                self._give_up(_busy(service))
+                self._give_up(busy(service))
                 return
         transport.set_write_buffer_limits(service.settings.write_high_water)
         self._begin_head()
@@ -179,7 +183,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         head = Head(self.parser.get_method(), self.parser.get_http_version(), self.url, self.headers)
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self._service.settings.head_bytes:
+        if (
+            len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            > self._service.settings.head_bytes
+        ):
             self._stop(_too_long())
         refusal = check_head(head) or self._check_body(head)
         if refusal is not None:
@@ -193,7 +200,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._due(self._service.clock() + self._service.settings.body_timeout)
         client = self._service.proxies.client(self._address or "", self.headers)
         if client.scheme is not None:
-            self.scope["scheme"] = client.scheme  # type: ignore[typeddict-item]
+            self.scope["scheme"] = client.scheme
         self._websocket = wants_websocket(self.headers)
         if self._websocket:
             self._note_upgrade(head, client)
@@ -203,7 +210,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _note_upgrade(self, head: Head, client: Client) -> None:
         if not self.parser.should_upgrade():
             self._stop(Refusal(400, body=b"bad upgrade"))
-        self.scope["method"] = head.method.decode()
+        self._head = head
         url = httptools.parse_url(self.url)
         self._request = self._describe(unquote(url.path.decode("ascii")), url.query or b"", client)
 
@@ -220,7 +227,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _describe(self, path: str, query: bytes, client: Client) -> HttpRequest:
         scheme: str = self.scope["scheme"]
-        host = client.host or next((value for name, value in self.headers if name == b"host"), b"").decode("latin-1").lower()
+        host = (
+            client.host
+            or next((value for name, value in self.headers if name == b"host"), b"").decode("latin-1").lower()
+        )
         return HttpRequest(path, query, self.headers, client.address, scheme, host)
 
     def _check_body(self, head: Head) -> Refusal | None:
@@ -283,7 +293,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._phase = _OVER
         self.deadline = None
         self._refusal = refusal
-        if unfinished and self.cycle is not None and not self._drop_unfinished():
+        if unfinished and not self._drop_unfinished():
             self.transport.abort()
         elif self._running is None:
             self._give_up(refusal)
@@ -303,7 +313,9 @@ class HttpProtocol(HttpToolsProtocol):
     def _give_up(self, refusal: Refusal) -> None:
         service = self._service
         service.counters.requests_refused += 1
-        service.log.info("http_refused", status=refusal.status, reason=refusal.body.decode("latin-1"), peer=self._address)
+        service.log.info(
+            "http_refused", status=refusal.status, reason=refusal.body.decode("latin-1"), peer=self._address
+        )
         self._phase = _OVER
         if not self.transport.is_closing():
             self.transport.write(render(refusal))
@@ -325,54 +337,22 @@ class HttpProtocol(HttpToolsProtocol):
 
     def busy(self) -> None:
         """Too many handshakes wait."""
-        self._give_up(_busy(self._service))
+        self._give_up(busy(self._service))
 
     def shake(self) -> None:
         """The handshake's turn (RFC 6455, 4.2.2)."""
         service, request, place = self._service, self._request, self._place
         if self.transport.is_closing() or request is None or place is None:
             return
-        answer = check_upgrade(Head(b"GET" if self.scope["method"] == "GET" else b"", self._version(), self.url, self.headers))
-        if isinstance(answer, Refusal):
-            self._refuse_upgrade(answer)
+        agreed = negotiate(service, request, self._head)
+        if isinstance(agreed, Refusal):
+            service.counters.handshakes_refused += 1
+            self._give_up(agreed)
             return
-        request.subprotocols = answer.subprotocols
-        request.max_message = service.settings.max_message
-        handler = self._decide(request)
-        if isinstance(handler, Refusal):
-            self._refuse_upgrade(handler)
-            return
-        self.transport.write(switching(answer.accept, request.subprotocol))
+        self.transport.write(agreed.answer)
         self._place = None
         self._leave()
-        request.headers = []
-        WebSocket(self.transport, request, handler, place, service.cork).start(self._tail or b"")
-
-    def _version(self) -> str:
-        return self.scope["http_version"]
-
-    def _decide(self, request: HttpRequest) -> Any:
-        service = self._service
-        if service.draining:
-            return _busy(service)
-        foreign = service.origins.refuses(request)
-        if foreign is not None:
-            service.counters.origins_refused += 1
-            return foreign
-        try:
-            return service.decide(request)
-        except Exception as error:  # noqa: BLE001 (the gateway's fault costs this request only)
-            service.counters.handler_errors += 1
-            service.log.error("websocket_decision_error", exc_info=error, path=request.path)
-            return Refusal(500, body=b"internal error")
-
-    def _refuse_upgrade(self, refusal: Refusal) -> None:
-        self._service.counters.handshakes_refused += 1
-        self._give_up(refusal)
-
-
-def _busy(service: Service) -> Refusal:
-    return Refusal(503, ((b"retry-after", b"%d" % service.settings.retry_after),), b"busy: come again later")
+        WebSocket(self.transport, request, agreed.handler, place, service.cork).start(self._tail or b"")
 
 
 def _too_long() -> Refusal:

@@ -1,4 +1,5 @@
-"""Closing so that the last thing we wrote arrives: bytes unread at `close` would make the kernel reset the connection."""
+"""Closing so that the last thing we wrote arrives: bytes unread at `close` would make the kernel reset the
+connection."""
 
 from __future__ import annotations
 

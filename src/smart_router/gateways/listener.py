@@ -1,7 +1,7 @@
 """Sockets, limits and the list of all connections: one port for HTTP/1.1 and WebSocket.
 
-    accept ─► [PROXY header, TLS: front.py] ─► http.py ─┬─► ASGI application
-                                                        └─► websocket.py ─► the gateway's WebSocketHandler
+accept ─► [PROXY header, TLS: front.py] ─► http.py ─┬─► ASGI application
+                                                    └─► websocket.py ─► the gateway's WebSocketHandler
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _FAREWELL = 1.0  # seconds for the peers' close frames
 class Listener:
     """Serves `app` over HTTP/1.1 and what `websockets` accepts over WebSocket, on one port.
 
-    `websockets(request)` is called for every valid upgrade whose Origin is allowed; it answers with a new handler (after
-    choosing `request.subprotocol` and perhaps `request.max_message`) or with a Refusal. An ASGI scope carries the HttpRequest
-    as `scope["smart_router.request"]`.
+    `websockets(request)` is called for every valid upgrade whose Origin is allowed; it answers with a new handler
+    (after choosing `request.subprotocol` and perhaps `request.max_message`) or with a Refusal. An ASGI scope carries
+    the HttpRequest as `scope["smart_router.request"]`.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class Listener:
     async def drain(self, seconds: float) -> None:
         """Stop accepting; return once all HTTP answers have ended and the WebSockets are gone, or after `seconds`.
 
-        An idle kept-alive connection is closed, a busy one after its answer; closing the WebSockets is the gateway's matter.
+        An idle kept-alive connection is closed, a busy one after its answer; closing the WebSockets is the gateway's
+        matter.
         """
         service = self._started
         service.draining = True
@@ -121,7 +122,8 @@ class Listener:
                 await service.until_empty()
 
     async def close(self) -> None:
-        """Close what is left: HTTP at once, WebSockets with 1001 and a second for the peer's answer. Harmless when repeated."""
+        """Close what is left: HTTP at once, WebSockets with 1001 and a second for the peer's answer. Harmless when
+        repeated."""
         service = self._started
         service.draining = True
         for server in self._servers:

@@ -1,7 +1,7 @@
 """Which web pages may talk to us: the Origin rule for WebSocket and HTTP, and the CORS headers that go with it.
 
-Default: the page must come from our own scheme, host and port. A request without Origin is from a program (or is a page's
-same-origin GET) and is let in unless `require_origin`.
+Default: the page must come from our own scheme, host and port. A request without Origin is from a program (or is a
+page's same-origin GET) and is let in unless `require_origin`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _VARY: Final = (b"vary", b"Origin")
 
 
 class OriginRule:
-    """`allowed`: origins such as `https://chat.example.org`, `https://*.example.org` (not the bare domain), `null`, or `*`."""
+    """`allowed`: origins such as `https://chat.example.org`, `https://*.example.org` (not the bare domain), `null`,
+    or `*`."""
 
     __slots__ = ("_any", "_exact", "_require", "_suffixes")
 
@@ -41,7 +42,8 @@ class OriginRule:
         return None
 
     def cors_headers(self, request: HttpRequest, methods: bytes = b"GET, POST, OPTIONS") -> list[tuple[bytes, bytes]]:
-        """What a response to a request that is not refused carries; empty without Origin, for our own and a foreign one.
+        """What a response to a request that is not refused carries; empty without Origin, for our own and a foreign
+        one.
 
         A listed origin may send credentials; `*` is answered with `*`, and then without. For a preflight
         (`Access-Control-Request-Method`) `methods` and the headers it asks for are added.

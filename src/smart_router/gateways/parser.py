@@ -1,7 +1,7 @@
 """picows as a frame parser only: its handshake is played to it, what it would write or close is told to the WebSocket.
 
-picows' protocol class is not public API: pyproject.toml pins the minor version, tests/gateways/test_websocket_parser.py holds
-what is relied on here.
+picows' protocol class is not public API: pyproject.toml pins the minor version,
+tests/gateways/test_websocket_parser.py holds what is relied on here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Who the client is behind proxies that we trust: Forwarded (RFC 7239), X-Forwarded-*, PROXY protocol version 2. No I/O.
+"""Who the client is behind proxies that we trust: Forwarded (RFC 7239), X-Forwarded-*, PROXY protocol version 2. No
+I/O.
 
-Only what a trusted address says is believed, hop by hop from our end: the client is the first address that is not trusted.
+Only what a trusted address says is believed, hop by hop from our end: the client is the first address that is not
+trusted.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class TrustedProxies:
         return parsed is not None and any(parsed in network for network in self._networks)
 
     def client(self, peer: str, headers: Headers) -> Client:
-        """The client of a request that came from `peer`. `Forwarded` goes before `X-Forwarded-*`, they are never mixed."""
+        """The client of a request that came from `peer`. `Forwarded` goes before `X-Forwarded-*`, they are never
+        mixed."""
         if not self.trusts(peer):
             return Client(peer)
         hops = _forwarded(values(headers, b"forwarded")) or _x_forwarded(headers)

@@ -16,7 +16,8 @@ class Refusal(NamedTuple):
 
 
 class HttpRequest:
-    """A request head. After a WebSocket handshake `headers` is emptied: take what is needed in `websockets(request)`."""
+    """A request head. After a WebSocket handshake `headers` is emptied: take what is needed in
+    `websockets(request)`."""
 
     __slots__ = ("headers", "host", "max_message", "path", "peer", "query", "scheme", "subprotocol", "subprotocols")
 
@@ -28,7 +29,6 @@ class HttpRequest:
         peer: str = "",
         scheme: str = "http",
         host: str = "",
-        subprotocols: tuple[str, ...] = (),
     ) -> None:
         self.path = path  # percent-decoded
         self.query = query  # as it came, without "?"
@@ -36,7 +36,7 @@ class HttpRequest:
         self.peer = peer  # the client's IP address, as seen behind trusted proxies; "" on a Unix socket
         self.scheme = scheme  # "http" or "https", as the client sees it
         self.host = host  # authority the client asked for, in lower case
-        self.subprotocols = subprotocols  # what the client offers, in its order
+        self.subprotocols: tuple[str, ...] = ()  # what the client offers, in its order
         self.max_message = 131_072  # bytes; the listener's limit, which `websockets(request)` may change for its path
         self.subprotocol: str | None = None  # what `websockets(request)` chose out of them, or None
 

@@ -26,7 +26,10 @@ def render(refusal: Refusal) -> bytes:
 
 def switching(accept: bytes, subprotocol: str | None) -> bytes:
     """`accept`: of the client's key (RFC 6455, 4.2.2)."""
-    head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + accept
+    head = (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + accept
+    )
     if subprotocol is not None:
         head += b"\r\nSec-WebSocket-Protocol: " + subprotocol.encode("ascii")
     return head + b"\r\n\r\n"

@@ -20,7 +20,7 @@ from smart_router.gateways.settings import ListenerSettings
 
 if TYPE_CHECKING:
     from smart_router.gateways.front import Front
-    from smart_router.gateways.websocket import WebSocketHandler
+    from smart_router.gateways.handler import WebSocketHandler
 
 __all__ = ["Application", "Decide", "Gate", "Service", "Waiting"]
 
@@ -42,7 +42,8 @@ class Waiting(Protocol):
 
 
 class Gate:
-    """At most so many handshakes in one loop turn, so that a storm of them starves nobody; ten times as many wait in order."""
+    """At most so many handshakes in one loop turn, so that a storm of them starves nobody; ten times as many wait in
+    order."""
 
     __slots__ = ("_at_once", "_call_soon", "_left", "_waiting")
 
@@ -105,7 +106,13 @@ class Service:
         self._app = app
         self._empty: asyncio.Event = asyncio.Event()
         self.config = Config(
-            self._run, ws="none", lifespan="off", log_config=None, access_log=False, proxy_headers=False, interface="asgi3"
+            self._run,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            interface="asgi3",
         )
         self.config.load()
 

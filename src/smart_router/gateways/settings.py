@@ -23,7 +23,9 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int = 1_048_576
     head_timeout: float = 10.0  # TLS handshake, PROXY header, request head
     body_timeout: float = 30.0
-    keep_alive: float = 30.0  # from an answer to the next request; above Engine.IO's pingInterval, polls follow each other
+    keep_alive: float = (
+        30.0  # from an answer to the next request; above Engine.IO's pingInterval, polls follow each other
+    )
     close_timeout: float = 5.0  # for the closing handshake and the last bytes
     connections: int = 20_000
     connections_per_address: int = 1_000

@@ -3,32 +3,24 @@
     bytes ─► parser (picows) ─► on_ws_frame ─► handler.text / binary / pong / closed
     send_text ─► frames ─► cork (one loop turn) ─► before_flush ─► one transport.write
 
-picows checks masks, opcodes, lengths, control frames; the rest of section 5 is checked here. Sections in comments are RFC 6455's.
+picows checks masks, opcodes, lengths, control frames; the rest of section 5 is checked here. Sections in comments are
+RFC 6455's.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from picows import WSFrame, WSMsgType, WSTransport
 
 from smart_router.errors import ProtocolError
 from smart_router.gateways.cork import Cork
 from smart_router.gateways.fragments import Fragments, is_utf8
-from smart_router.gateways.frames import (
-    BINARY,
-    CLOSE,
-    NO_CODE,
-    PING,
-    PONG,
-    TEXT,
-    close_payload,
-    head,
-    parse_close,
-    valid_close_code,
-)
+from smart_router.gateways.frames import CLOSE, NO_CODE, PONG, close_payload, parse_close, valid_close_code
+from smart_router.gateways.handler import NOBODY, WebSocketHandler
 from smart_router.gateways.linger import Linger
+from smart_router.gateways.outgoing import CLOSING, ENDED, Outgoing
 from smart_router.gateways.parser import Parser, feed, open_parser
 from smart_router.gateways.peers import Peer
 from smart_router.gateways.request import HttpRequest
@@ -41,67 +33,22 @@ _CONTINUATION: Final = WSMsgType.CONTINUATION
 _PING: Final = WSMsgType.PING
 _PONG: Final = WSMsgType.PONG
 
-_TEXT_HEADS: Final = [head(TEXT, size) for size in range(1024)]
 _LARGE: Final = 16_384  # a frame above leaves the parser with a buffer worth giving back
-
-# States: what still happens.
-_OPEN: Final = 0
-_CLOSING: Final = 1  # our close frame is on its way: the peer's is waited for, nothing is delivered
-_NO_FRAME: Final = 1006
-_ENDED: Final = 2  # `closed` was called: bytes may still leave, none are read as frames
+_NO_FRAME: Final = 1006  # "the connection went without a close frame"; never on the wire
 
 
-class WebSocketHandler(Protocol):
-    """What a gateway gives us, one per connection. Nothing is called before `opened` or after `closed`.
-
-    A method that raises costs its own connection only: it is closed with 1011 and logged.
-    """
-
-    def opened(self, socket: WebSocket) -> None:
-        """The handshake is done: the socket may be written to."""
-
-    def text(self, data: bytes) -> None:
-        """One whole text message, checked to be UTF-8."""
-
-    def binary(self, data: bytes) -> None:
-        """One whole binary message."""
-
-    def pong(self, data: bytes) -> None:
-        """A pong, asked for or not, with its payload."""
-
-    def before_flush(self) -> None:
-        """Called right before this connection's collected frames leave in one write: the last chance to append."""
-
-    def writable(self, ok: bool) -> None:
-        """False once the transport's buffer passed the high-water mark, True when it is below the low one again."""
-
-    def closed(self, code: int, reason: str) -> None:
-        """Nothing is delivered any more, what is sent goes nowhere; called exactly once.
-
-        `code` is that of the close frame which came first, ours or the peer's; 1005: the peer's had none; 1006: the connection
-        went without one.
-        """
-
-
-class WebSocket(WSListener):
-    """One open connection. `send_*` and `ping` after it has ended do nothing: what was not confirmed is in the mailbox."""
+class WebSocket(Outgoing):
+    """One open connection. `send_*` and `ping` after it has ended do nothing: what was not confirmed is in the
+    mailbox."""
 
     __slots__ = (
         "_code",
-        "_cork",
-        "_frames",
-        "_handler",
+        "_control_seen",
+        "_control_since",
         "_message",
         "_parser",
         "_peer",
-        "_pings_awaited",
-        "_control_seen",
-        "_control_since",
-        "_pong_held",
         "_reading_paused",
-        "_state",
-        "_transport",
-        "_writable",
         "deadline",
         "queued",
         "request",
@@ -113,22 +60,15 @@ class WebSocket(WSListener):
         self, transport: asyncio.Transport, request: HttpRequest, handler: WebSocketHandler, peer: Peer, cork: Cork
     ) -> None:
         """`gateways/upgrade.py` makes it once the handshake is answered; `peer` is its place in the counts."""
+        super().__init__(transport, handler, cork)
         self.request = request
         self.deadline: float | None = None  # of the closing handshake; see clock.Deadlines
         self.queued: float | None = None
-        self._transport = transport
-        self._handler = handler
         self._peer: Peer | None = peer
-        self._cork = cork
-        self._frames: list[bytes] = []
-        self._state = _OPEN
         self._code: tuple[int, str] | None = None  # of our close frame
         self._message: Fragments | None = None  # begun, not finished
-        self._writable = True
-        self._pings_awaited = 0  # ours, not answered
         self._control_seen = 0  # theirs that nobody asked for, in the second that began at:
         self._control_since = 0.0
-        self._pong_held: bytes | None = None  # the newest ping that came while the transport was full
         self._reading_paused = False  # by the gateway
         self._parser: Parser | None = None
 
@@ -148,33 +88,6 @@ class WebSocket(WSListener):
 
     # What the gateway calls
 
-    def send_text(self, *parts: bytes) -> None:
-        """Queue one text message, the concatenation of `parts` (UTF-8, not checked).
-
-        The frames of one loop turn leave in one write per connection.
-        """
-        if self._state:
-            return
-        frames = self._frames
-        if not frames:
-            self._cork.add(self)
-        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-        frames.append(_TEXT_HEADS[size] if size < 1024 else head(TEXT, size))
-        frames += parts
-
-    def send_binary(self, data: bytes) -> None:
-        """Queue one binary message."""
-        if not self._state:
-            self._append(BINARY, data)
-
-    def ping(self, data: bytes = b"") -> None:
-        """Queue a ping of at most 125 bytes; the answer comes to the handler's `pong`."""
-        if len(data) > 125:
-            raise ValueError("a ping carries at most 125 bytes")
-        if not self._state:
-            self._pings_awaited += 1
-            self._append(PING, data)
-
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Start the closing handshake: nothing more is delivered, `closed` follows within the close timeout.
 
@@ -185,16 +98,17 @@ class WebSocket(WSListener):
         if self._state:
             return
         self._append(CLOSE, close_payload(code, reason))
-        self._state = _CLOSING
+        self._state = CLOSING
         self._code = (code, reason)
         self._message = None
         self.resume_reading()  # for the peer's close frame
         self._due(self._cork.close_timeout)
 
     def abort(self) -> None:
-        """Close the transport at once, without a close frame; what was sent and not flushed is lost. `closed` follows."""
-        if self._state != _ENDED:
-            self._state = _CLOSING
+        """Close the transport at once, without a close frame; what was sent and not flushed is lost. `closed`
+        follows."""
+        if self._state != ENDED:
+            self._state = CLOSING
         self._frames.clear()
         self._transport.abort()
 
@@ -208,52 +122,8 @@ class WebSocket(WSListener):
     def resume_reading(self) -> None:
         """Go on after `pause_reading`."""
         self._reading_paused = False
-        if self._state != _ENDED and not self._transport.is_closing() and not self._transport.is_reading():
+        if self._state != ENDED and not self._transport.is_closing() and not self._transport.is_reading():
             self._transport.resume_reading()
-
-    @property
-    def buffered(self) -> int:
-        """Bytes waiting in the transport and in the cork."""
-        return self._transport.get_write_buffer_size() + sum(map(len, self._frames))
-
-    # Writing
-
-    def _append(self, first: int, data: bytes) -> None:
-        if not self._frames:
-            self._cork.add(self)
-        self._frames += (head(first, len(data)), data)
-
-    def flush(self) -> None:
-        """The cork's call, once per loop turn in which something was sent."""
-        frames = self._frames
-        if not self._state:
-            try:
-                self._handler.before_flush()
-            except Exception as error:  # noqa: BLE001 (as in start)
-                self._handler_raised(error)
-        if frames:
-            self._transport.write(b"".join(frames))
-            frames.clear()
-
-    def pause_writing(self) -> None:
-        """The transport's call, through the parser: the buffer passed the high-water mark."""
-        self._writable = False
-        self._tell_writable()
-
-    def resume_writing(self) -> None:
-        """Below the low-water mark again. A ping that came meanwhile is answered, the newest only (5.5.3)."""
-        self._writable = True
-        if self._pong_held is not None and not self._state:
-            self._append(PONG, self._pong_held)
-        self._pong_held = None
-        self._tell_writable()
-
-    def _tell_writable(self) -> None:
-        if not self._state:
-            try:
-                self._handler.writable(self._writable)
-            except Exception as error:  # noqa: BLE001 (as in start)
-                self._handler_raised(error)
 
     # Reading
 
@@ -276,7 +146,7 @@ class WebSocket(WSListener):
         self._unusual(frame)
 
     def _unusual(self, frame: WSFrame) -> None:
-        if self._state == _ENDED:
+        if self._state == ENDED:
             return
         try:
             if frame.rsv1 or frame.rsv2 or frame.rsv3:
@@ -363,7 +233,7 @@ class WebSocket(WSListener):
 
     def broken(self, code: int) -> None:
         """The parser found a frame that may not be. A frame before it is delivered first, after this call."""
-        if self._state != _ENDED and not self._transport.is_closing():
+        if self._state != ENDED and not self._transport.is_closing():
             self._transport.pause_reading()
             self._cork.soon(lambda: self._fail(code, "frame not allowed"))
 
@@ -374,7 +244,7 @@ class WebSocket(WSListener):
 
     def _fail(self, code: int, reason: str, logged: bool = False) -> None:
         """Section 7.1.7: say why, stop reading frames, let the peer close."""
-        if self._state == _ENDED:
+        if self._state == ENDED:
             return
         self._cork.counters.websockets_failed += 1
         if not logged:
@@ -388,15 +258,15 @@ class WebSocket(WSListener):
     def _end(self) -> None:
         """The last of the handler: whatever was sent leaves, nothing more is delivered."""
         code, reason = self._code or (_NO_FRAME, "")
-        self._state = _ENDED
+        self._state = ENDED
         self.flush()
-        handler, self._handler = self._handler, _NOBODY
+        handler, self._handler = self._handler, NOBODY
         self._message = None
         self.deadline = None
         self._cork.counters.websockets_closed += 1
         try:
             handler.closed(code, reason)
-        except Exception as error:  # noqa: BLE001 (as in start)
+        except Exception as error:
             self._cork.counters.handler_errors += 1
             self._cork.log.error("websocket_handler_error", exc_info=error, peer=self.request.peer)
 
@@ -405,7 +275,7 @@ class WebSocket(WSListener):
         self._gone()
 
     def _gone(self) -> None:
-        if self._state != _ENDED:
+        if self._state != ENDED:
             self._frames.clear()
             self._end()
         self.deadline = None
@@ -423,27 +293,3 @@ class WebSocket(WSListener):
         """The closing handshake took too long, or the last bytes did not leave."""
         self.deadline = None
         self._transport.abort()
-
-
-class _Nobody:
-    """The handler after the end: not one call reaches it."""
-
-    def opened(self, socket: WebSocket) -> None:
-        raise AssertionError
-
-    def text(self, data: bytes) -> None:
-        raise AssertionError
-
-    def before_flush(self) -> None:
-        raise AssertionError
-
-    def writable(self, ok: bool) -> None:
-        raise AssertionError
-
-    def closed(self, code: int, reason: str) -> None:
-        raise AssertionError
-
-    binary = pong = text
-
-
-_NOBODY = _Nobody()
