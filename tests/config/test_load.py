@@ -79,6 +79,13 @@ MISTAKES = [
         "`deliver` in [endpoints.ui], line 2: `all` comes with a later version: use `primary` or `any`",
     ),
     ("[endpoints.ui]\nhistory = true", "`history` in [endpoints.ui], line 2: comes with a later version; take it out"),
+    ("[endpoints.ui]\nttl = inf", "`ttl` in [endpoints.ui], line 2: expected `float` <= 1000000000.0"),
+    ("[endpoints.ui]\nttl = nan", "`ttl` in [endpoints.ui], line 2: expected `float` >= 0.0"),
+    (
+        '[[routes]]\nendpoint = "*"\ntype = "a"\npublish = [{to = "ids.a || ids.b"}]',
+        "`to` in [[routes.publish]], line 4: `ids.a || ids.b` is true or false, no address: "
+        "write `condition ? ids.a : ids.b`",
+    ),
     ("[redis]\n", "`redis` in the top table, line 1: comes with a later version; take it out"),
     ("[endpoints.ui]\nwindow = 0", "`window` in [endpoints.ui], line 2: expected `int` >= 1"),
     ('[endpoints.ui]\nwindow = "8"', "`window` in [endpoints.ui], line 2: expected `int`, got `str`"),

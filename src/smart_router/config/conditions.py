@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from functools import reduce
 from typing import Any, Final
 
 import cel
@@ -177,13 +178,13 @@ class _PlainParser:
         parts = [self._conjunction(depth)]
         while self._take("||"):
             parts.append(self._conjunction(depth))
-        return parts[0] if len(parts) == 1 else lambda values: any(part(values) for part in parts)
+        return reduce(_either, parts)
 
     def _conjunction(self, depth: int) -> Evaluate:
         parts = [self._unary(depth)]
         while self._take("&&"):
             parts.append(self._unary(depth))
-        return parts[0] if len(parts) == 1 else lambda values: all(part(values) for part in parts)
+        return reduce(_both, parts)
 
     def _unary(self, depth: int) -> Evaluate:
         if depth > 32 or self.at_end:
@@ -201,6 +202,14 @@ class _PlainParser:
             raise _NotPlain
         self._at += 1
         return _path(tuple(token.split(".")))
+
+
+def _either(first: Evaluate, second: Evaluate) -> Evaluate:
+    return lambda values: bool(first(values) or second(values))
+
+
+def _both(first: Evaluate, second: Evaluate) -> Evaluate:
+    return lambda values: bool(first(values) and second(values))
 
 
 def _path(keys: tuple[str, ...]) -> Evaluate:

@@ -5,6 +5,7 @@ One function per table, each given the built Struct; the port's are in rules_ser
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -90,11 +91,20 @@ def check_routes(settings: Settings, endpoints: Iterable[str], problems: Problem
             always.setdefault((route.endpoint, route.type), route)
 
 
+def _is_truth(text: str) -> bool:
+    """Paths with operators can be read as a choice of addresses; they are none."""
+    return "?" not in text and re.fullmatch(r"[\w.()\s]*(?:&&|\|\||!)[\w.()\s&|!]*", text) is not None
+
+
 def _check_route(route: RouteSettings, problems: Problems) -> None:
     if route.type in RESERVED_TYPES:
         problems.of(route, "type", f"`{route.type}` is the protocol's own event: name the message otherwise")
     _compiles(route, "when", ROUTE_VARIABLES, problems)
     for publish in route.publish:
+        if _is_truth(publish.to):
+            problems.of(
+                publish, "to", f"`{publish.to}` is true or false, no address: write `condition ? ids.a : ids.b`"
+            )
         _compiles(publish, "to", ROUTE_VARIABLES, problems)
         if publish.type in RESERVED_TYPES:
             problems.of(publish, "type", f"`{publish.type}` is the protocol's own event: name the message otherwise")

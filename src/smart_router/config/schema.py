@@ -24,6 +24,7 @@ from smart_router.config.server import (
     LimitSettings,
     LogSettings,
     PositiveSeconds,
+    Rate,
     Seconds,
     ServerSettings,
     TlsSettings,
@@ -99,7 +100,7 @@ class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ack: Literal["sent", "received", "client"] = "received"
     delivery_timeout: PositiveSeconds = 5.0
     window: Annotated[int, Meta(ge=1, le=65_535)] = 128
-    window_bytes: Annotated[int, Meta(ge=1024)] = 1_048_576
+    window_bytes: Annotated[int, Meta(ge=1024, le=2**31)] = 1_048_576
     retry: RetrySettings = field(default_factory=RetrySettings)
     max_messages: Count = 10_000
     max_bytes: Count = 16_777_216
@@ -112,8 +113,8 @@ class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     deliver: Literal["primary", "any"] | None = None
     recovery: bool = False
     recovery_window: PositiveSeconds = 120.0
-    messages_per_second: Seconds = 0.0
-    bytes_per_second: Seconds = 0.0
+    messages_per_second: Rate = 0.0
+    bytes_per_second: Rate = 0.0
     access: AccessSettings = field(default_factory=AccessSettings)
 
 
