@@ -64,6 +64,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._raw_bytes = 0
         self._running: RequestResponseCycle | None = None
+        self._incomplete: RequestResponseCycle | None = None  # whose body is still coming
         self._refusal: Refusal | None = None
         self._websocket = False  # the present head wants one
         self._tail: bytes | None = None  # came behind it
@@ -218,6 +219,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MAX_PIPELINED:
             self._stop(Refusal(503, body=b"too many requests at once"))
         super().on_headers_complete()
+        self._incomplete = self.cycle
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         if client.address != (self.client[0] if self.client else ""):
             scope["client"] = (client.address, 0)
@@ -247,6 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
+        self._incomplete = None
         self._phase = _BUSY
         self.deadline = None
         if not self._websocket and self.cycle.response_complete:
@@ -289,25 +292,27 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer and end; after the answers to complete requests before this one."""
-        unfinished = self._phase == _BODY
         self._phase = _OVER
         self.deadline = None
         self._refusal = refusal
-        if unfinished and not self._drop_unfinished():
+        if not self._drop_incomplete():
             self.transport.abort()
         elif self._running is None:
             self._give_up(refusal)
 
-    def _drop_unfinished(self) -> bool:
+    def _drop_incomplete(self) -> bool:
         """The request whose body will not come: its application is told. False: its answer has begun."""
-        if self.pipeline and self.pipeline[0][0] is self.cycle:
+        cycle, self._incomplete = self._incomplete, None
+        if cycle is None:
+            return True
+        if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
-        elif self._running is self.cycle:
-            if self.cycle.response_started:
+        elif self._running is cycle:
+            if cycle.response_started:
                 return False
             self._running = None
-        self.cycle.disconnected = True
-        self.cycle.message_event.set()
+        cycle.disconnected = True
+        cycle.message_event.set()
         return True
 
     def _give_up(self, refusal: Refusal) -> None:
