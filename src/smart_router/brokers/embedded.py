@@ -92,6 +92,7 @@ class EmbeddedBroker:
         self.on_end: OnEnd = on_end or (lambda entry, end, reason: self.ack([entry]))
         self.on_removed: OnRemoved = lambda address: None
         self.capabilities = frozenset(Capability) if self.path else frozenset(Capability) - {Capability.DURABLE}
+        self.has_journal = self.path is not None
         self._clock = clock
         self._now = clock.monotonic
         self._on_failed = on_failed
@@ -137,14 +138,14 @@ class EmbeddedBroker:
     def _take_over(self, found: Found) -> None:
         """What was found on disk; policies are known with the first put or subscription."""
         self._seq = found.last_seq
-        for address, resting in found.mailboxes.items():
-            box = self._make(address, _UNKNOWN)
-            for priority, stubs in resting.lanes.items():
+        for priority, lanes in found.lanes.items():
+            while lanes:
+                address, stubs = lanes.popitem()
+                box = self._boxes.get(address) or self._make(address, _UNKNOWN)
                 box.restore(priority, stubs)
-            box.bytes = resting.bytes
-            for key, seq in (resting.keys or {}).items():
-                box.note_key(key, seq)
-            box.note_deadline(resting.first_deadline)
+        for address, keys in found.keys.items():
+            for key, seq in keys.items():
+                self._boxes[address].note_key(key, seq)
         wall, now = self._clock.wall_ms(), self._now()
         for sender, key, answer, at in found.dedup:
             self._dedup.remember((sender, key), answer, now - max(0, wall - at) / 1000)
@@ -438,7 +439,7 @@ class EmbeddedBroker:
         if box is None:
             return None
         return MailboxStatistics(
-            address, box.waiting, box.in_flight, box.bytes, len(box.subs), box.policy.durable and self.path is not None
+            address, box.waiting, box.in_flight, box.bytes, len(box.subs), box.durable
         )
 
     def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]:

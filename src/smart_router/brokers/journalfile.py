@@ -16,7 +16,7 @@ from smart_router.brokers.salvage import frames_in_log, readable_rows
 from smart_router.errors import StorageError
 from smart_router.sqlite import connect, is_corrupt, translate
 
-__all__ = ["Found", "Opened", "Resting", "open_file"]
+__all__ = ["Found", "Opened", "open_file"]
 
 _APPLICATION: Final = 0x536D5274
 _SCHEMA: Final = (
@@ -33,20 +33,11 @@ class _Damaged(Exception):
     """The file is not what we wrote."""
 
 
-class Resting:
-    """The messages of one mailbox as they were found: stubs by priority."""
-
-    __slots__ = ("bytes", "first_deadline", "keys", "lanes")
-
-    def __init__(self) -> None:
-        self.lanes: dict[int, array[int]] = {}
-        self.bytes = 0
-        self.first_deadline = NEVER
-        self.keys: dict[str, int] | None = None
-
-
 class Found(NamedTuple):
-    mailboxes: dict[str, Resting]
+    """What waits: stubs by priority and address; the keys that may be superseded, by address."""
+
+    lanes: dict[int, dict[str, array[int]]]
+    keys: dict[str, dict[str, int]]
     last_seq: int
     dedup: list[tuple[str, str, bytes, int]]
 
@@ -123,27 +114,23 @@ def _check(connection: sqlite3.Connection, expected_frames: int) -> None:
 
 
 def _scan(connection: sqlite3.Connection, to_monotonic: Callable[[int], int]) -> Found:
-    mailboxes: dict[str, Resting] = {}
+    lanes: dict[int, dict[str, array[int]]] = {}
+    keys: dict[str, dict[str, int]] = {}
     seq = 0
     for seq, data in connection.execute("select seq, data from message order by seq"):
         if not isinstance(data, bytes):
             raise CorruptRow(f"row {seq} of the journal is damaged")
         head = decode_head(seq, data)
-        resting = mailboxes.get(head.address)
-        if resting is None:
-            resting = mailboxes[head.address] = Resting()
+        lane = lanes.setdefault(head.priority, {})
+        stubs = lane.get(head.address)
+        if stubs is None:
+            stubs = lane[head.address] = array("q")
         deadline = to_monotonic(head.expires_at) if head.expires_at else NEVER
-        resting.first_deadline = min(resting.first_deadline, deadline)
-        resting.bytes += head.size
-        lane = resting.lanes.get(head.priority)
-        if lane is None:
-            lane = resting.lanes[head.priority] = array("q")
-        lane.extend((seq, deadline, head.size | REDELIVERED))
+        stubs.extend((seq, deadline, head.size | REDELIVERED))
         if head.supersede is not None:
-            resting.keys = resting.keys or {}
-            resting.keys[head.supersede] = seq
+            keys.setdefault(head.address, {})[head.supersede] = seq
     dedup = connection.execute("select sender, key, answer, at from dedup order by at").fetchall()
-    return Found(mailboxes, seq, dedup)
+    return Found(lanes, keys, seq, dedup)
 
 
 def _make(path: Path, rows: dict[int, bytes]) -> int:

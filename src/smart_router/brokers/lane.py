@@ -14,13 +14,13 @@ from typing import Final, NamedTuple
 from smart_router.brokers.base import Entry
 from smart_router.brokers.slot import slot_of
 
-__all__ = ["FRONT", "NEVER", "REDELIVERED", "Lane", "Stub", "stub_of"]
+__all__ = ["FRONT", "NEVER", "REDELIVERED", "SIZE", "Lane", "Stub", "stub_of"]
 
 FRONT: Final = 10
 """The priority of the lane for what came back: before all others (they are 0 to 9)."""
 
 NEVER: Final = 1 << 62
-_SIZE: Final = (1 << 32) - 1
+SIZE: Final = (1 << 32) - 1
 REDELIVERED: Final = 1 << 32
 _COUNT: Final = (1 << 12) - 1
 _WIDTH: Final = 3
@@ -33,7 +33,7 @@ class Stub(NamedTuple):
 
     @property
     def size(self) -> int:
-        return self.meta & _SIZE
+        return self.meta & SIZE
 
     def restore(self, entry: Entry) -> None:
         """Gives the entry back what core had noted on it."""
@@ -92,7 +92,7 @@ class Lane:
         self._stubs, self._head = values, 0
 
     def restore(self, stubs: array[int]) -> None:
-        self._stubs, self._head = stubs, 0
+        self._stubs, self._head = array("q", stubs), 0  # a copy has no spare room
 
     def stubs(self, limit: int, start: int = 0) -> list[Stub]:
         """The first stubs behind `start`, at most `limit`."""

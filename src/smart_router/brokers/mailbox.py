@@ -19,7 +19,7 @@ from typing import Final, Protocol
 import msgspec
 
 from smart_router.brokers.base import Consumer, End, Entry, MailboxPolicy, Overflow
-from smart_router.brokers.lane import FRONT, NEVER, Lane, Stub, stub_of
+from smart_router.brokers.lane import FRONT, NEVER, SIZE, Lane, Stub, stub_of
 from smart_router.brokers.slot import COLD, ENDED, GONE, HELD, LOST, NONE, UNTOLD, WAITING, Slot, slot_of
 from smart_router.errors import Refused, RouterError
 
@@ -36,6 +36,8 @@ class Host(Protocol):
     """What a mailbox needs of the broker around it."""
 
     def now(self) -> float: ...
+    has_journal: bool
+
     def next_order(self) -> int: ...
     def watch(self, box: Mailbox) -> None: ...
     def load(self, box: Mailbox, lane: Lane) -> None:
@@ -129,6 +131,10 @@ class Mailbox:
         self._quiet_at: float | None = None
         self._takes = 0
         self._pumping = False
+
+    @property
+    def durable(self) -> bool:
+        return self.policy.durable and self._host.has_journal
 
     @property
     def waiting(self) -> int:
@@ -443,7 +449,7 @@ class Mailbox:
 
     def _spill(self) -> None:
         """Nobody reads here: what is on disk, or soon will be, leaves the memory."""
-        if not self.policy.durable:
+        if not self.durable:
             return
         for lane in self._lanes:
             if not lane.page:
@@ -480,7 +486,7 @@ class Mailbox:
     def settle(self) -> None:
         """Begins or ends the time after which a mailbox that nobody reads goes; each call begins it anew."""
         idle = self.policy.idle_expiry
-        empty = not self.waiting or not self.policy.durable
+        empty = not self.waiting or not self.durable
         self._quiet_at = self._host.now() + idle if idle > 0 and empty and not self.subs and not self.deleted else None
         self._schedule()
 
@@ -534,6 +540,8 @@ class Mailbox:
         """Messages found on disk at the start."""
         self.lane(priority).restore(stubs)
         self.depth += len(stubs) // 3
+        self.bytes += sum(meta & SIZE for meta in stubs[2::3])
+        self.note_deadline(min(stubs[1::3]))
 
     def all_waiting(self) -> list[Entry | Stub]:
         found: list[Entry | Stub] = [item[2] for item in self.delayed]
