@@ -76,6 +76,8 @@ def test_the_installed_program_says_a_mistake_without_a_traceback(tmp_path: Path
         (["send", "talk", "--actor", "ui/1", "--url", "localhost"], "`localhost` is no address of a router"),
         (["send", "talk", "hello", "--actor", "ui/1"], "the payload is not JSON"),
         (["send", "talk", "--actor", "ui/1", "--id", "agent"], "`agent` is no id: write it as agent=agent/456/bot"),
+        (["send", "talk", "--actor", "alice"], "`alice` is no actor: write endpoint/own or endpoint/sub/own"),
+        (["listen", "--actor", "a b"], "`a b` is no actor"),
         (["serve", "--port", "70000"], "--port: expected `int` <= 65535"),
         (["serve", "--config", "/nowhere.toml"], "no such file: /nowhere.toml"),
         (["serve", "--host", "0.0.0.0"], "there is no authentication"),

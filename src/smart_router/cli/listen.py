@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from smart_router.cli.options import DEFAULT_URL, Actor, Token, Url
-from smart_router.cli.talking import run_client, websocket_url
+from smart_router.cli.talking import check_actor, run_client, websocket_url
 from smart_router.client import Message, connect
 
 __all__ = ["listen"]
@@ -29,19 +29,23 @@ def listen(
 
     Reconnects by itself. Ctrl-C ends it with status 0.
     """
+    check_actor(actor)
     run_client(_listen(websocket_url(url), actor, token, count, timeout or None), url)
 
 
 async def _listen(url: str, actor: str, token: str | None, count: int, timeout: float | None) -> None:
-    async with asyncio.timeout(timeout), connect(url, actor=actor, token=token) as client:
-        left = count
-        async for message in client:
-            sys.stdout.write(_line(message) + "\n")
-            sys.stdout.flush()
-            message.ack()
-            left -= 1
-            if left == 0:
-                return
+    received = 0
+    try:
+        async with asyncio.timeout(timeout), connect(url, actor=actor, token=token) as client:
+            async for message in client:
+                sys.stdout.write(_line(message) + "\n")
+                sys.stdout.flush()
+                message.ack()
+                received += 1
+                if received == count:
+                    return
+    except TimeoutError:
+        raise TimeoutError(f"{received} messages came in {timeout:g} s") from None
 
 
 def _line(message: Message) -> str:

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from smart_router.cli.exits import end
 from smart_router.cli.options import DEFAULT_URL, Actor, Timeout, Token, Url
-from smart_router.cli.talking import parse_ids, parse_json, run_client, websocket_url
+from smart_router.cli.talking import check_actor, parse_ids, parse_json, run_client, websocket_url
 from smart_router.client import connect
 
 __all__ = ["send"]
@@ -39,7 +40,9 @@ def send(  # noqa: PLR0913  # one parameter per flag is how Typer has it
         "metadata": msgspec.UNSET if metadata is None else parse_json(metadata, "metadata"),
         "options": None if options is None else parse_json(options, "options"),
     }
-    run_client(_send(websocket_url(url), actor, token, type, message, timeout), url)
+    check_actor(actor)
+    if not run_client(_send(websocket_url(url), actor, token, type, message, timeout), url):
+        end("interrupted: whether the message was taken is unknown")
 
 
 async def _send(url: str, actor: str, token: str | None, type: str, message: dict[str, Any], timeout: float) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -11,8 +13,9 @@ import uvloop
 
 from smart_router.cli.exits import USAGE, end
 from smart_router.client import Closed, ProtocolError, Refused
+from smart_router.message import is_address
 
-__all__ = ["parse_ids", "parse_json", "run_client", "websocket_url"]
+__all__ = ["check_actor", "parse_ids", "parse_json", "run_client", "websocket_url"]
 
 
 def websocket_url(url: str) -> str:
@@ -47,15 +50,30 @@ def parse_json(text: str, what: str) -> Any:
         end(f"the {what} is not JSON: {error}; a text needs its quotes: '\"hello\"'", USAGE)
 
 
-def run_client(work: Coroutine[Any, Any, None], url: str) -> None:
-    """Runs it on uvloop; every way to fail ends the program with a text."""
+def check_actor(actor: str) -> None:
+    if not is_address(actor) or "/" not in actor:
+        end(f"`{actor}` is no actor: write endpoint/own or endpoint/sub/own, as in ui/456/alice", USAGE)
+
+
+def run_client(work: Coroutine[Any, Any, None], url: str) -> bool:
+    """Runs it on uvloop; False: SIGINT or SIGTERM ended it. Every way to fail ends the program with a text."""
     try:
-        uvloop.run(work)
+        return uvloop.run(_interruptible(work))
     except Refused as error:
         end(f"{error.message} ({error.code})")
     except (TimeoutError, ProtocolError, Closed, OSError) as error:
         end(f"{url}: {str(error) or 'no router answers in time'}")
     except ValueError as error:
         end(str(error), USAGE)
-    except KeyboardInterrupt:
-        return
+
+
+async def _interruptible(work: Coroutine[Any, Any, None]) -> bool:
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(work)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    await asyncio.wait({task})
+    if task.cancelled():
+        return False
+    task.result()
+    return True

@@ -19,13 +19,15 @@ from smart_router.protocols.socketio import ConnectData
 __all__ = ["Actors"]
 
 _string: Final = msgspec.json.Decoder(str).decode
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class _Auth(msgspec.Struct):
     """What of the connection payload is ours."""
 
-    actor: msgspec.Raw | None = None
-    token: msgspec.Raw | None = None
+    # A union with Raw is not decoded raw by msgspec: `null` stands for what is missing.
+    actor: msgspec.Raw = _NULL
+    token: msgspec.Raw = _NULL
 
 
 class Actors:
@@ -61,7 +63,7 @@ class Actors:
     def _token(socket: Socket, auth: bytes) -> str | None:
         try:
             raw = msgspec.json.decode(auth, type=_Auth).token
-            if raw is not None:
+            if bytes(raw) != b"null":
                 return _string(raw)
         except msgspec.DecodeError:
             raise Refused("bad_message", '`auth` is an object: {"actor": id, "token": text}.') from None
@@ -71,7 +73,7 @@ class Actors:
 
     def _wanted_actor(self, auth: bytes, handler: ActorSocket) -> str | None:
         raw = msgspec.json.decode(auth, type=_Auth).actor
-        if raw is None:
+        if bytes(raw) == b"null":
             return None
         actor = handler.check_actor(raw)
         handler.check_access(actor)
