@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 
 def run(server: ServerProcess, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [PROGRAM, *arguments, "--url", server.url]
+    command = [str(PROGRAM), *arguments, "--url", server.url]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
 
 
