@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
+import inspect
 import os
 import random
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -49,9 +48,10 @@ from smart_router.message import Ids
 from smart_router.stores.base import Revocation
 from smart_router.stores.open import open_store
 
-__all__ = ["EndpointRoutes", "Node", "SmartRouter", "load_object"]
+__all__ = ["EndpointRoutes", "Node", "SmartRouter"]
 
 A = TypeVar("A", bound=Action)
+_HOUSEKEEPING: Final = 60.0  # s
 _log = structlog.get_logger("smart_router.node")
 
 
@@ -115,7 +115,7 @@ class Node:
 
     def __init__(self, settings: Settings, app: SmartRouter | None = None) -> None:
         self.settings = settings
-        self._app = app or _load_app(settings) or SmartRouter()
+        self._app = app or SmartRouter()
         self._clock = SystemClock()
         self._started = False
         self.core: Core
@@ -175,7 +175,7 @@ class Node:
         authorizer = make_authorizer(settings.auth, revocations, clock)
         await authorizer.open()
         self._closers.append(authorizer.close)
-        registrar = Registrar(endpoints, store, health, clock)
+        registrar = Registrar(endpoints, store, revocations, health, clock)
         await registrar.open()
         tokens = TokenWatch[Session](clock, _token_expiring, lambda session: delivery.end(session, _expired()))
         self.core = Core(
@@ -199,9 +199,11 @@ class Node:
         self._wire(ends, delivery, revocations)
         self._actors = Actors(self.core, registrar)
         api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings))
-        self._entrance = Entrance(settings.server, self._actors, api, self._deadlines, clock, load_object)
+        self._entrance = Entrance(settings.server, self._actors, api, self._deadlines, clock)
         await self._entrance.start()
         self._closers.append(self._entrance.close)
+        housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
+        self._closers.append(housekeeping.cancel)
 
     def _routes(self) -> Routes:
         routes = Routes()
@@ -226,6 +228,15 @@ class Node:
 
         ends.told = told
         revocations.listen(revoked)
+
+    async def _keep_house(self) -> None:
+        """Once a minute: what has expired and is of no use."""
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING)
+            try:
+                await self.core.revocations.trim()
+            except StorageError as error:
+                _log.warning("revocations_not_trimmed", error=error.message)
 
     def _on_failed(self, error: StorageError) -> None:
         """The journal's medium failed: nothing more is accepted, and the process ends (faults and limits, C7)."""
@@ -274,7 +285,7 @@ class Node:
     async def _close(self) -> None:
         for close in reversed(self._closers):
             outcome = close()
-            if outcome is not None:
+            if inspect.isawaitable(outcome):
                 await outcome
         self._closers = []
 
@@ -307,31 +318,3 @@ def _addresses(broker: Broker) -> Iterator[str]:
         for box in page:
             yield box.address
         after = page[-1].address
-
-
-def _load_app(settings: Settings) -> SmartRouter | None:
-    if settings.app is None:
-        return None
-    app = load_object(settings.app)
-    if not isinstance(app, SmartRouter):
-        raise ConfigError([f"app: {settings.app} is a {type(app).__name__}, not a SmartRouter"])
-    return app
-
-
-def load_object(name: str) -> Any:
-    """`module:attribute`, from the current folder too. Raises ConfigError that says which part is missing."""
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ConfigError([f"`{name}` names no object: write module:attribute, such as app:app"])
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            [f"`{name}`: there is no module {error.name!r} in {Path.cwd()} or among the installed ones"]
-        ) from error
-    try:
-        return getattr(module, attribute)
-    except AttributeError:
-        raise ConfigError([f"`{name}`: the module {module_name!r} has no {attribute!r}"]) from None

@@ -26,7 +26,7 @@ def is_address(value: object) -> bool:
     return isinstance(value, str) and _ADDRESS.match(value) is not None
 
 
-class Options(msgspec.Struct, forbid_unknown_fields=True, gc=False, omit_defaults=True):
+class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False, omit_defaults=True):
     """`options` of a message, the sender's. `ttl` in seconds; `priority` 0 (lowest) to 9, default 4; `id` for dedup."""
 
     id: str | None = None

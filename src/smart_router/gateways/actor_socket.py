@@ -93,21 +93,30 @@ class ActorSocket:
             self._state = _State.ATTACHING
             self._actors.run(self._recover(self.recovering))
         elif self.wanted is not None:
-            self._attach(self.wanted)
+            self._answer(functools.partial(self._attach, self.wanted), None)
         else:
             self._socket.emit("whoareyou", b"{}")
 
     def claim(self, pid: str | None, offset: str | None) -> None:
         """Takes up an earlier session if `pid` names one that can be; else the socket gets a pid of its own."""
-        core = self._actors.core
-        session = core.delivery.recoverable(pid) if pid is not None else None
-        fits = session is not None and session.place == self.place
-        if session is not None and fits and session.identity.subject in ("", session.actor, self.identity.subject):
+        session = self._actors.core.delivery.recoverable(pid) if pid is not None else None
+        if session is not None and self._may_go_on(session):
             self.recovering = session
             self._offset = int(offset) if offset is not None and offset.isascii() and offset.isdigit() else 0
             self._socket.id, self._socket.pid = session.id, session.pid
         else:
             self._socket.pid = secrets.token_urlsafe(18)
+
+    def _may_go_on(self, session: Session) -> bool:
+        """The `pid` is a secret, and not enough: who has it must be who the session was, and still be allowed to."""
+        if session.place != self.place:
+            return False
+        if not self._actors.core.authorizer.required:
+            return True
+        if session.identity.subject != self.identity.subject:
+            return False
+        rules = self._actors.core.rules.get(self.endpoint.name)
+        return rules is None or rules.may_connect(self.identity, session.actor)
 
     async def _recover(self, session: Session) -> None:
         old, session.link = session.link, self
@@ -115,6 +124,7 @@ class ActorSocket:
             old.session = None
             old.cut()
         self.session = session
+        self._permit(session, as_actor(self.identity, session.actor))
         try:
             await self._actors.core.delivery.recover(session, self._offset)
         except RouterError as error:
@@ -144,6 +154,8 @@ class ActorSocket:
     def _attach(self, actor: str) -> None:
         core = self._actors.core
         settings = self.endpoint.settings
+        if core.revocations.is_revoked(self.identity):
+            raise Refused("revoked", "This token has been revoked: get a new one.")
         identity = as_actor(self.identity, actor)
         now = core.clock
         session = Session(self._socket.id, actor, self.place, self, identity, now.wall_ms())
@@ -286,10 +298,15 @@ class ActorSocket:
             raise Refused("revoked", "This token has been revoked: get a new one.")
         if identity.subject != self.identity.subject:
             raise forbidden("go on as another subject: open another connection")
-        self.identity = identity
-        if self.session is not None:
+        before, self.identity = self.identity, identity
+        if self.session is None:
+            return
+        try:
             self.check_access(self.session.actor)
-            self._permit(self.session, as_actor(identity, self.session.actor))
+        except Refused:
+            self.identity = before
+            raise
+        self._permit(self.session, as_actor(identity, self.session.actor))
 
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         if self.session is not None:

@@ -212,7 +212,7 @@ class _WebSocketMessages:
         """Nothing to add."""
 
     def writable(self, ok: bool) -> None:
-        """A client that does not read what it asked for is not read either; meanwhile no answer to a ping is expected."""
+        """A client that does not read what it asked for is not read either. Later its time begins anew."""
         websocket = self._websocket
         if websocket is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -146,14 +147,28 @@ class EngineConnection(ABC):
             self.polling.send(data, binary=True)
 
     def ping(self) -> None:
-        """A ping behind all that was written; not while reading is paused, for its answer would not be heard."""
-        if self._quiet_until < _FOR_EVER and self.session.close_reason is None:
+        """A ping behind all that was written; none while reading is paused, for its answer would not be heard."""
+        if not self._paused and self.session.close_reason is None:
             now = self.now()
             ping = self.session.ping(now)
             self.pinging()
             self.write(ping)
             if self.queued is None or self.queued > now + self.gateway.options.ping_timeout:
                 self.watch()
+
+    def flush_soon(self) -> None:
+        """`before_flush` comes at the end of this loop turn, even if nothing is written."""
+        if self.polling is not None:
+            self.polling.schedule()
+        else:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self.session.close_reason is None:
+            try:
+                self.before_flush()
+            except Exception as error:  # noqa: BLE001 (a handler's fault ends its own connection only)
+                self.broken(error)
 
     # Reading
 
@@ -187,6 +202,7 @@ class EngineConnection(ABC):
             return
         self._quiet_until = self.now() + self.gateway.options.ping_timeout
         self.watch()
+        self.flush_soon()
         if self.websocket is not None:
             self.websocket.resume_reading()
         elif self.polling is not None:
@@ -236,7 +252,7 @@ class EngineConnection(ABC):
             self.other_timer(now)
         except ProtocolError as error:
             self.gateway.counters.timed_out += 1
-            self.fail(error)
+            self.end(error.message, error.close_code)
         except Exception as error:  # noqa: BLE001 (a handler's fault ends its own connection only)
             self.broken(error)
         polling = self.polling

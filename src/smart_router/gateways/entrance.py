@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from smart_router.clock import Clock, Deadlines
-from smart_router.config.schema import GatewaySettings, LimitSettings, ServerSettings
+from smart_router.config.attribute import load_attribute
+from smart_router.config.schema import LimitSettings, ServerSettings
+from smart_router.gateways.bare import BareEngineGateway, BareWebSocketGateway
 from smart_router.gateways.base import Application
 from smart_router.gateways.listener import Application as AsgiApplication
 from smart_router.gateways.listener import Listener, ListenerSettings
+from smart_router.gateways.origin import OriginRule
 from smart_router.gateways.plain import PlainGateway
 from smart_router.gateways.request import HttpRequest, Refusal
+from smart_router.gateways.socketio import SocketIOGateway
 from smart_router.gateways.tls import server_context
 from smart_router.gateways.websocket import WebSocketHandler
 
@@ -29,6 +32,13 @@ class Gateway(Protocol):
     def statistics(self) -> Any: ...
 
 
+_KINDS: Final[dict[str, Any]] = {
+    "socketio": SocketIOGateway,
+    "engineio": BareEngineGateway,
+    "websocket": BareWebSocketGateway,
+}
+
+
 class Entrance:
     """Listener and gateways of one node. What no gateway serves goes to the HTTP API."""
 
@@ -39,13 +49,17 @@ class Entrance:
         api: AsgiApplication,
         deadlines: Deadlines,
         clock: Clock,
-        load: Callable[[str], Any],
     ) -> None:
         self._api = api
         self._gateways: dict[str, Gateway] = {}
+        origins = OriginRule(settings.origins, settings.require_origin)
         for each in settings.gateways:
-            served = application if each.handler is None else load(each.handler)
-            self._gateways[each.path] = _make(each, served, deadlines, clock, settings)
+            served = application if each.handler is None else load_attribute(each.handler)
+            if each.kind == "plain":
+                self._gateways[each.path] = PlainGateway(each, served, deadlines, clock)
+            else:
+                make = _KINDS[each.kind]
+                self._gateways[each.path] = make(each, served, deadlines, clock, settings.limits, origins)
         self._listener = Listener(_listener_settings(settings), self._serve, self._websocket, deadlines=deadlines)
 
     @property
@@ -84,14 +98,6 @@ class Entrance:
         gateway = self._of(scope["path"])
         application = self._api if gateway is None else getattr(gateway, "asgi", self._api)
         await application(scope, receive, send)
-
-
-def _make(
-    settings: GatewaySettings, application: Application, deadlines: Deadlines, clock: Clock, server: ServerSettings
-) -> Gateway:
-    if settings.kind == "plain":
-        return PlainGateway(settings, application, deadlines, clock)
-    raise NotImplementedError(settings.kind)
 
 
 def _listener_settings(server: ServerSettings) -> ListenerSettings:

@@ -141,12 +141,14 @@ class PlainSocket:
             return
         self._ping_until = None
         mark, self._mark = self._mark, 0
-        if self._handler is not None and mark and not self._acks:
+        if self._handler is None:
+            return
+        if self._mode == "client" or (mark and not self._acks):
             self._handler.confirm(mark)
-            self.before_flush()
+        self.before_flush()
 
     def before_flush(self) -> None:
-        if self._ping_until is None and not self._acks and self._handler is not None and self._handler.mark():
+        if self._ping_until is None and not self._acks and self._mode != "client" and self._handler is not None and self._handler.mark():
             self.barrier()
 
     def writable(self, ok: bool) -> None:

@@ -115,9 +115,10 @@ class Polling:
             return refused(HandshakeError.BAD_REQUEST)
         except Exception as error:  # noqa: BLE001 (as in _flush)
             connection.broken(error)
-        if body is None:
-            body = await self._wait(receive)
-        return Answer(200, body)
+            return refused(HandshakeError.BAD_REQUEST)
+        if body is None and connection.polling is not self:  # a handler has closed it
+            return refused(HandshakeError.BAD_REQUEST)
+        return Answer(200, body if body is not None else await self._wait(receive))
 
     async def _wait(self, receive: Receive) -> bytes:
         waiter = self._waiter = self._loop.create_future()
@@ -125,7 +126,7 @@ class Polling:
         watch.add_done_callback(self._aborted)
         try:
             self._answer()  # a handler may have written meanwhile
-            body = await waiter
+            body: bytes = await waiter
             if watch.done():
                 self._aborted()  # the answer reaches nobody
             return body

@@ -12,6 +12,7 @@ from smart_router.clock import Clock
 from smart_router.core.access import Identity, require_admin
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.health import Health
+from smart_router.core.revocations import Revocations
 from smart_router.errors import Refused, RouterError
 from smart_router.gateways.base import Socket
 from smart_router.stores.base import Store, SubEndpoint
@@ -27,7 +28,10 @@ class _Registration(msgspec.Struct):
 class Registrar:
     """Registers sub-endpoints, durably: they are there after a restart."""
 
-    def __init__(self, endpoints: Endpoints, store: Store, health: Health, clock: Clock) -> None:
+    def __init__(
+        self, endpoints: Endpoints, store: Store, revocations: Revocations, health: Health, clock: Clock
+    ) -> None:
+        self._revocations = revocations
         self._endpoints = endpoints
         self._store = store
         self._health = health
@@ -49,6 +53,15 @@ class Registrar:
             endpoint, _, own = address.partition("/")
             await self._store.add_sub_endpoint(SubEndpoint(endpoint, own, self._clock.wall_ms()))
         return new
+
+    def check(self, identity: Identity) -> None:
+        """Refused: not an administrator, or not any more."""
+        require_admin(identity, "Registering a sub-endpoint")
+        expires = identity.expires_at
+        if expires is not None and expires <= self._clock.wall_ms():
+            raise Refused("token_expired", "The token has expired: connect again with a new one.")
+        if self._revocations.is_revoked(identity):
+            raise Refused("revoked", "This token has been revoked: get a new one.")
 
     def connect(self, socket: Socket, identity: Identity) -> _RootSocket:
         return _RootSocket(self, socket, identity)
@@ -92,7 +105,7 @@ class _RootSocket:
                 raise Refused(
                     "unknown_event", "The root namespace knows `registerNewEndpointId` only: connect to an endpoint's."
                 )
-            require_admin(self._identity, "Registering a sub-endpoint")
+            self._registrar.check(self._identity)
             try:
                 request = msgspec.json.decode(args[0] if args else b"null", type=_Registration)
             except msgspec.DecodeError:

@@ -174,17 +174,25 @@ class SocketIOConnection(EngineConnection):
         return session.pings_answered < session.pings_sent
 
     def before_flush(self) -> None:
-        if self.unproven and not self.ping_awaited and any(socket.handler.mark() > 0 for socket in self.unproven):
+        # While reading is paused an answer would not be heard.
+        if self.unproven and not self.ping_awaited and not self._paused and self._mark(self.session.pings_sent + 1):
             self._gateway.barriers += 1
             self.ping()
 
     def pinging(self) -> None:
-        number = self.session.pings_sent
+        if self.unproven:
+            self._mark(self.session.pings_sent)
+
+    def _mark(self, number: int) -> bool:
+        """Notes what the answer to that ping will prove. False: nothing."""
+        before = len(self._marks)
         for socket in self.unproven:
             socket.unproven = False
-            if socket.connection is not None and (mark := socket.handler.mark()) > 0:
+            mark = socket.handler.mark()
+            if mark > 0:
                 self._marks.append((number, socket, mark))
         self.unproven.clear()
+        return len(self._marks) > before
 
     def proven(self) -> None:
         marks, answered = self._marks, self.session.pings_answered
@@ -193,7 +201,7 @@ class SocketIOConnection(EngineConnection):
             if socket.connection is not None:
                 socket.handler.confirm(mark)
         if self.unproven:
-            self.before_flush()
+            self.flush_soon()  # behind what this loop turn still writes
 
     # Space, time, end
 
