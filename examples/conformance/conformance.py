@@ -1,7 +1,7 @@
 """The conformance app: what public Engine.IO and Socket.IO suites expect of a server, on Smart Router's gateways alone.
 
-Socket.IO, namespaces `/` and `/custom`: `auth` on connection; `message` comes back as `message-back`; `message-with-ack`
-is acknowledged with what it carried. Engine.IO and WebSocket: every message comes back.
+Socket.IO, namespaces `/` and `/custom`: `auth` on connection; `message` comes back as `message-back`;
+`message-with-ack` is acknowledged with what it carried. Engine.IO and WebSocket: every message comes back.
 
 With the environment variable CONFORMANCE_TOKEN set, CONNECT needs `{"token": …}` of that value.
 """
