@@ -1,7 +1,7 @@
 """The bot of agent 456: an ordinary actor, a client of the node that starts it.
 
 talk ─► talkback: an answer, and `re`: which message it answers
-talk "human" ─► sessionrequest to the live chat, talkback with `handover`: from now on a person answers
+talk “human” ─► sessionrequest to the live chat, talkback with `handover`: from now on a person answers
 log (a copy of what the person is told) ─► kept to itself
 """
 
@@ -20,7 +20,7 @@ ACTOR: Final = "agent/456/bot"
 LIVECHAT: Final = "livechat/acme"
 
 GREETING: Final = (
-    "Hello! I am a bot, and I repeat what you say. Type `human` to speak to a person, "
+    "Hello! I am a bot, and I repeat what you say. Type “human” to speak to a person, "
     "and restart the router whenever you like: nothing gets lost."
 )
 HANDOVER: Final = "I have asked a person to take over. What you write now waits for them, even if nobody is there yet."

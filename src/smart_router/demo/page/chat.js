@@ -87,11 +87,11 @@ export class Chat {
 
   /** A message for us; it is written down when this returns. @param {string} type @param {any} message */
   take(type, message) {
-    const conversation = this.#me.role === "ui" ? this.own : this.#transcript.with(String(message.from));
     const payload = message.payload && typeof message.payload === "object" ? message.payload : {};
     if (type === "sessionrequest") {
       this.#request(message, payload);
     } else if (type === "talk" || type === "talkback") {
+      const conversation = this.#me.role === "ui" ? this.own : this.#transcript.with(String(message.from));
       this.#receive(conversation, type, message, payload);
     }
     this.#save();
@@ -130,7 +130,9 @@ export class Chat {
     if (to !== "" && !(from.startsWith("agent/") && LIVECHAT.test(to))) return;
     const provider = to.slice("livechat/".length);
     const text = to ? `A person at ${provider} has been asked to join.` : "You are talking to the bot again.";
-    if (this.#note(conversation, key, text, at)) conversation.service = to;
+    if (!this.#note(conversation, key, text, at)) return;
+    conversation.service = to;
+    conversation.name = "";
   }
 
   /** @param {Conversation} conversation @param {string} key @param {string} text @param {number} at */

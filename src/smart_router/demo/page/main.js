@@ -85,13 +85,20 @@ function changed() {
   if (role === "livechat") showConversations(transcript.conversations, conversation?.peer ?? "", choose);
   if (conversation) lines.show(conversation, connection.open);
   const withPerson = Boolean(conversation?.service);
-  byId("peer").textContent = role === "ui" ? (withPerson ? "A person" : "The bot") : conversation ? conversation.name || conversation.peer : "Nobody yet";
+  byId("peer").textContent = peerName(conversation);
   byId("person").hidden = role !== "ui" || withPerson;
   byId("back").hidden = role === "ui" ? !withPerson : !conversation;
   /** @type {HTMLTextAreaElement} */ (byId("text")).disabled = !conversation;
   byId("storage").hidden = transcript.kept;
   const unread = transcript.conversations.reduce((sum, one) => sum + one.unread, 0);
   document.title = (unread && document.hidden ? `(${unread}) ` : "") + (role === "ui" ? "Live chat" : "Live chat: answering");
+}
+
+/** @param {Conversation | undefined} conversation */
+function peerName(conversation) {
+  if (!conversation) return "Nobody yet";
+  if (role === "livechat") return conversation.name || conversation.peer;
+  return conversation.service ? conversation.name || "A person" : "The bot";
 }
 
 /** @param {string} peer */
@@ -123,14 +130,15 @@ function takeOver() {
   connection.connect();
 }
 
-/** One tab speaks for an actor: a newer one takes over, and this one says so. */
-tabs.onmessage = (event) => {
+// One tab speaks for an actor: a newer one takes over, and this one says so.
+tabs.onmessage = (/** @type {MessageEvent} */ event) => {
   if (event.data !== tab) connection.stop("This conversation goes on in another tab.");
 };
 
 document.body.dataset.role = role;
 byId("me").textContent = actor;
 byId("sidebar").hidden = role === "ui";
+byId("back").textContent = role === "ui" ? "Back to the bot" : "Hand back to the bot";
 byId("other").setAttribute("href", role === "ui" ? "?as=livechat" : "?as=ui");
 byId("other").textContent = role === "ui" ? "Answer as live chat (second tab)" : "Open a user’s page";
 byId("form").addEventListener("submit", (event) => {

@@ -14,8 +14,8 @@
  * }} Conversation   `last`: options.id of the last message received; `told`: up to where the other side knows we read
  */
 
-const MAX_LINES = 500; // of a conversation; far more than the router delivers before it wants a confirmation
-const MAX_CONVERSATIONS = 50;
+const MAX_LINES = 300; // of a conversation; far more than the router delivers before it wants a confirmation
+const MAX_CONVERSATIONS = 20;
 
 export class Transcript {
   #place;

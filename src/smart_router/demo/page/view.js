@@ -29,7 +29,8 @@ export function byId(id) {
 /** The lines of one conversation. Those that stay keep their elements, so that nothing is announced twice. */
 export class Lines {
   #list = byId("lines");
-  #peer = "";
+  /** @type {Conversation | null} */
+  #shown = null;
   /** @type {Map<string, {element: HTMLElement, shown: string}>} */
   #elements = new Map();
   #retry;
@@ -41,8 +42,8 @@ export class Lines {
 
   /** @param {Conversation} conversation @param {boolean} open whether there is a connection */
   show(conversation, open) {
-    if (conversation.peer !== this.#peer) {
-      this.#peer = conversation.peer;
+    if (conversation !== this.#shown) {
+      this.#shown = conversation;
       this.#elements.clear();
       this.#list.replaceChildren();
     }
@@ -65,7 +66,7 @@ export class Lines {
       known.element.querySelector(".meta")?.replaceWith(this.#meta(line, open));
       return false;
     }
-    const kind = line.notice ? "notice" : line.mine ? "mine" : "theirs";
+    const kind = (line.notice ? "notice " : "") + (line.mine ? "mine" : "theirs");
     const item = element("li", { class: kind }, element("p", { class: "text" }, line.text), this.#meta(line, open));
     item.dataset.state = line.state ?? "";
     this.#elements.set(line.key, { element: item, shown });
