@@ -83,3 +83,13 @@ def test_listen_ends_after_its_time(server: ServerProcess) -> None:
     late = run(server, "listen", "--actor", "agent/456/bot", "--timeout", "0.1")
     assert late.returncode == 1
     assert late.stderr == f"smart-router: {server.url}: 0 messages came in 0.1 s\n"
+
+
+def test_in_memory_means_nothing_on_disk(tmp_path: Path) -> None:
+    settings = 'store = "sqlite:///:memory:"\n[broker]\nurl = "embedded://memory"\n'
+    (tmp_path / "smart-router.toml").write_text(settings + CONFIG)
+    arguments = ["--config", str(tmp_path / "smart-router.toml"), "--data", str(tmp_path / "data"), "--port", "0"]
+    process = serve(arguments, tmp_path / "output", "server", {})
+    assert run(process, "check").returncode == 0
+    assert process.stop() == 0
+    assert list(tmp_path.glob("data/*")) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from smart_router.errors import StorageError, StorageFailed
-from smart_router.sqlite import PathLock, translate
+from smart_router.sqlite import PathLock, connect, translate
 from smart_router.stores.salvage import connect_sound
 
 __all__ = ["SqliteWorker"]
@@ -19,6 +19,8 @@ __all__ = ["SqliteWorker"]
 T = TypeVar("T")
 
 MAX_WAITING: Final = 1_000
+IN_MEMORY: Final = Path(":memory:")
+"""SQLite's own name for no file: nothing on disk, all forgotten at the end."""
 
 
 class SqliteWorker:
@@ -86,6 +88,9 @@ class SqliteWorker:
     # From here on in the thread.
 
     def _open(self, prepare: Callable[[sqlite3.Connection, Path | None], T]) -> T:
+        if self.path == IN_MEMORY:
+            self._connection = connect(self.path)
+            return prepare(self._connection, None)
         self._lock = PathLock(self.path)
         try:
             self._connection, aside = connect_sound(self.path)
