@@ -32,11 +32,8 @@ class Gateway(Protocol):
     def statistics(self) -> Any: ...
 
 
-_KINDS: Final[dict[str, Any]] = {
-    "socketio": SocketIOGateway,
-    "engineio": BareEngineGateway,
-    "websocket": BareWebSocketGateway,
-}
+_BARE: Final[dict[str, Any]] = {"plain": PlainGateway, "websocket": BareWebSocketGateway}
+_ENGINE: Final[dict[str, Any]] = {"socketio": SocketIOGateway, "engineio": BareEngineGateway}
 
 
 class Entrance:
@@ -55,10 +52,10 @@ class Entrance:
         origins = OriginRule(settings.origins, settings.require_origin)
         for each in settings.gateways:
             served = application if each.handler is None else load_attribute(each.handler)
-            if each.kind == "plain":
-                self._gateways[each.path] = PlainGateway(each, served, deadlines, clock)
+            if each.kind in _BARE:
+                self._gateways[each.path] = _BARE[each.kind](each, served, deadlines, clock)
             else:
-                make = _KINDS[each.kind]
+                make = _ENGINE[each.kind]
                 self._gateways[each.path] = make(each, served, deadlines, clock, settings.limits, origins)
         self._listener = Listener(_listener_settings(settings), self._serve, self._websocket, deadlines=deadlines)
 
