@@ -40,6 +40,7 @@ from smart_router.core.routing_config import add_configured_routes
 from smart_router.core.services import Core
 from smart_router.core.sessions import Session, Sessions
 from smart_router.core.tokens import make_authorizer
+from smart_router.demo import page_files, run_bot_of_node
 from smart_router.errors import ConfigError, Refused, StorageError
 from smart_router.gateways.actors import Actors
 from smart_router.gateways.entrance import Entrance
@@ -198,10 +199,14 @@ class Node:
         )
         self._wire(ends, delivery, revocations)
         self._actors = Actors(self.core, registrar)
-        api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings))
+        page = page_files() if settings.demo else None
+        api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings), page=page)
         self._entrance = Entrance(settings.server, self._actors, api, self._deadlines, clock)
         await self._entrance.start()
         self._closers.append(self._entrance.close)
+        if settings.demo:
+            bot = asyncio.get_running_loop().create_task(run_bot_of_node(settings, self.addresses), name="demo bot")
+            self._closers.append(bot.cancel)
         housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
         self._closers.append(housekeeping.cancel)
 

@@ -65,6 +65,7 @@ class Metric(NamedTuple):
 LOG_EVENTS: Final[dict[str, str]] = {
     "access_rule_failed": "an endpoint's access rule could not be evaluated: refused",
     "bot_refused": "the demo's bot was refused an answer",
+    "bot_stopped": "the demo's bot cannot connect, or not come back",
     "dead_letters_damaged": "dead letters in the store that cannot be read",
     "dead_letters_not_stored": "at the stop, dead letters were still waiting for the store",
     "dead_letters_not_trimmed": "the store could not drop its oldest dead letters",

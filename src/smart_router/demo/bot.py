@@ -12,7 +12,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from smart_router.client import Client, Message, Refused, Token, connect
+from smart_router.client import Client, Closed, Message, Refused, Token, connect
+from smart_router.errors import RouterError
 
 __all__ = ["ACTOR", "LIVECHAT", "answer", "run_bot"]
 
@@ -40,14 +41,21 @@ class _Envelope(msgspec.Struct):
 async def run_bot(url: str, token: Token = None) -> None:
     """Answers until it is cancelled; `url` is the plain gateway's, `ws://127.0.0.1:8080/ws`. Comes back after cuts.
 
-    Raises Refused when it may not be `agent/456/bot`, Closed or ProtocolError when the client gives up.
+    Ends by itself, with the reason in the log, when coming back makes no sense (it may not be `agent/456/bot`).
     """
-    async with connect(url, actor=ACTOR, token=token) as client:
-        async for message in client:
-            try:
-                await answer(client, message)
-            except Refused as error:
-                _log.warning("bot_refused", code=error.code, type=message.type, sender=message.sender)
+    try:
+        async with connect(url, actor=ACTOR, token=token) as client:
+            async for message in client:
+                await _answer_or_log(client, message)
+    except (Closed, RouterError) as error:
+        _log.error("bot_stopped", reason=str(error))
+
+
+async def _answer_or_log(client: Client, message: Message) -> None:
+    try:
+        await answer(client, message)
+    except Refused as error:
+        _log.warning("bot_refused", code=error.code, type=message.type, sender=message.sender)
 
 
 async def answer(client: Client, message: Message) -> None:
