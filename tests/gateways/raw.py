@@ -13,7 +13,18 @@ from smart_router.gateways.listener import Listener, ListenerSettings
 from smart_router.gateways.request import HttpRequest, Refusal
 from smart_router.gateways.websocket import WebSocket
 
-__all__ = ["KEY", "Client", "Recorder", "application", "connect", "frame", "listening", "upgrade", "websocket"]
+__all__ = [
+    "KEY",
+    "Client",
+    "Recorder",
+    "Server",
+    "application",
+    "connect",
+    "frame",
+    "listening",
+    "upgrade",
+    "websocket",
+]
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="  # RFC 6455, 1.3
