@@ -254,6 +254,16 @@ class TestHeartbeat:
             assert await websocket.receive() == "2"
             assert await websocket.closed() == 1008
 
+    async def test_a_flood_of_pongs_ends(self, server: Served) -> None:
+        async with open_websocket(server.port, WEBSOCKET) as websocket:
+            await opened(websocket)
+            for _ in range(1000):
+                websocket.send("3")
+            websocket.send("4still here")
+            assert await websocket.receive() == "4still here"
+            websocket.send("3")
+            assert await websocket.closed() == 1008
+
     async def test_pongs_nobody_asked_for_prove_nothing(self, quick: Served) -> None:
         async with open_websocket(quick.port, WEBSOCKET) as websocket:
             await opened(websocket)

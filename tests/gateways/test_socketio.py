@@ -69,32 +69,38 @@ class TestConnect:
         assert await websocket.closed() is not None
 
     async def test_no_connect_in_time(self) -> None:
-        async with served(ping_interval=25, connect_timeout=0.05) as server:
-            async with open_websocket(server.port, WEBSOCKET) as websocket:
-                assert str(await websocket.receive()).startswith("0{")
-                assert await websocket.closed() == 1008
+        async with (
+            served(ping_interval=25, connect_timeout=0.05) as server,
+            open_websocket(server.port, WEBSOCKET) as websocket,
+        ):
+            assert str(await websocket.receive()).startswith("0{")
+            assert await websocket.closed() == 1008
 
     async def test_a_refused_namespace_does_not_count_as_joined(self) -> None:
-        async with served(ping_interval=25, connect_timeout=0.05) as server:
-            async with open_websocket(server.port, WEBSOCKET) as websocket:
-                assert str(await websocket.receive()).startswith("0{")
-                websocket.send("40/random")
-                assert str(await websocket.receive()).startswith("44/random,")
-                assert await websocket.closed() == 1008
+        async with (
+            served(ping_interval=25, connect_timeout=0.05) as server,
+            open_websocket(server.port, WEBSOCKET) as websocket,
+        ):
+            assert str(await websocket.receive()).startswith("0{")
+            websocket.send("40/random")
+            assert str(await websocket.receive()).startswith("44/random,")
+            assert await websocket.closed() == 1008
 
     @pytest.mark.parametrize("payload", ["", "{}", '{"token":"other"}', '{"token":1}'])
     async def test_token(self, payload: str) -> None:
-        async with served(conformance.Conformance("secret"), ping_interval=25) as server:
-            async with open_websocket(server.port, WEBSOCKET) as websocket:
-                await websocket.receive()
-                websocket.send(f"40{payload}")
-                answer = str(await websocket.receive())
-                assert answer.startswith("44{")
-                error = json.loads(answer[2:])
-                assert error["data"]["code"] == "unauthorized"
-                assert error["message"] == error["data"]["message"]
-                websocket.send('40{"token":"secret"}')
-                assert str(await websocket.receive()).startswith('40{"sid"')
+        async with (
+            served(conformance.Conformance("secret"), ping_interval=25) as server,
+            open_websocket(server.port, WEBSOCKET) as websocket,
+        ):
+            await websocket.receive()
+            websocket.send(f"40{payload}")
+            answer = str(await websocket.receive())
+            assert answer.startswith("44{")
+            error = json.loads(answer[2:])
+            assert error["data"]["code"] == "unauthorized"
+            assert error["message"] == error["data"]["message"]
+            websocket.send('40{"token":"secret"}')
+            assert str(await websocket.receive()).startswith('40{"sid"')
 
     async def test_sids_do_not_repeat(self, websocket: RawWebSocket) -> None:
         first = await joined(websocket)

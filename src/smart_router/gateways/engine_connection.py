@@ -23,6 +23,7 @@ __all__ = ["EngineConnection"]
 
 _FOR_EVER: Final = float("inf")
 _PONG: Final = b"3"
+_MAX_IGNORED_PONGS: Final = 1000  # of one connection: no client of ours sends any
 
 
 class EngineConnection(ABC):
@@ -123,7 +124,10 @@ class EngineConnection(ABC):
         if session.closed:
             self.end("closed by the client")
         elif data.startswith(_PONG):
-            self.proven()
+            if session.pings_answered == session.pings_sent and session.statistics().ignored_pongs > _MAX_IGNORED_PONGS:
+                self.fail(ProtocolError("too many pongs that answer nothing", close_code=1008))
+            else:
+                self.proven()
 
     def pong(self, data: bytes) -> None:  # noqa: B027 (complete as it is)
         """A WebSocket pong proves nothing to Engine.IO: a browser's network process answers it."""

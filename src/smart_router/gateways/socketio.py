@@ -18,7 +18,7 @@ from smart_router.config.schema import GatewaySettings, LimitSettings
 from smart_router.errors import ProtocolError, RouterError
 from smart_router.gateways.base import BinaryApplication
 from smart_router.gateways.engine_connection import EngineConnection
-from smart_router.gateways.engineio import EngineGateway, EngineGatewayStatistics
+from smart_router.gateways.engineio import EngineGateway
 from smart_router.gateways.origin import OriginRule
 from smart_router.gateways.request import HttpRequest
 from smart_router.gateways.socketio_socket import Names, NamespaceSocket
@@ -43,9 +43,18 @@ _INVALID_NAMESPACE: Final = "Invalid namespace"
 
 
 class SocketIOStatistics(NamedTuple):
-    """What there is now, then counters since the start."""
+    """EngineGatewayStatistics, and of the namespaces: what there is now, then counters since the start."""
 
-    engine: EngineGatewayStatistics
+    connections: int
+    polling: int
+    opened: int
+    upgrades: int
+    handshakes_refused: int
+    requests_refused: int
+    protocol_errors: int
+    timed_out: int
+    handler_errors: int
+    ignored_pongs: int
     sockets: int  # namespaces joined
     connects: int
     connects_refused: int
@@ -84,7 +93,7 @@ class SocketIOGateway(EngineGateway):
 
     def statistics(self) -> SocketIOStatistics:
         return SocketIOStatistics(
-            self.engine_statistics(), self.sockets, self.connects, self.connects_refused, self.events, self.barriers
+            *self.engine_statistics(), self.sockets, self.connects, self.connects_refused, self.events, self.barriers
         )
 
 

@@ -46,25 +46,19 @@ class Names:
 class NamespaceSocket:
     """`connection` is None once the namespace is left; every call then does nothing."""
 
-    __slots__ = ("_names", "_prefix", "connection", "handler", "id", "namespace", "pid", "unproven")
+    __slots__ = ("_names", "_prefix", "connection", "handler", "id", "namespace", "pid", "request", "unproven")
 
     handler: SocketHandler
 
     def __init__(self, connection: SocketIOConnection, namespace: str, names: Names) -> None:
         self.connection: SocketIOConnection | None = connection
         self.namespace = namespace
+        self.request: HttpRequest = connection.request
         self.id = secrets.token_urlsafe(15)
         self.pid: str | None = None
         self.unproven = False  # has delivered since the last ping
         self._names = names
         self._prefix = event_prefix(namespace) + b"["
-
-    @property
-    def request(self) -> HttpRequest:
-        connection = self.connection
-        if connection is None:
-            raise RuntimeError("the socket is gone")
-        return connection.request
 
     @property
     def authorization(self) -> bytes | None:
