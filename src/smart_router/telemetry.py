@@ -83,6 +83,7 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "node_stopped": "the node has stopped",
     "revocation_added": "somebody revoked a subject or a token, over HTTP",
     "revocation_listener_failed": "a live session could not be told of a revocation",
+    "revocations_not_trimmed": "the store could not drop expired revocations",
     "route_raised": "a route raised; its message is a dead letter",
     "routes_cut": "at the stop, routes were still running",
     "store_put_aside": "the store was damaged: put aside, and what could be read was kept",

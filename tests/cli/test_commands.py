@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ GOOD = '[endpoints.ui]\nsub_endpoints = []\n[[routes]]\nendpoint = "ui"\ntype = 
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONFIG", "URL", "TOKEN", "ACTOR", "PORT", "DATA"):
         monkeypatch.delenv(f"SMART_ROUTER_{name}", raising=False)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
 
 
 def run(*arguments: str) -> tuple[int, str, str]:
@@ -123,3 +125,25 @@ def test_the_plain_protocol_is_found_from_the_routers_address(url: str, websocke
     from smart_router.cli.talking import websocket_url
 
     assert websocket_url(url) == websocket
+
+
+@pytest.mark.parametrize(
+    ("app", "route", "problem"),
+    [
+        ("cli_app:app", "ui", None),
+        ("cli_app:app", "uii", "`endpoint` in [[routes]], line 3: no endpoint `uii`: did you mean `ui`?"),
+        ("cli_app:other", "ui", "`app` in the top table, line 1: `cli_app:other` is of type int: name a SmartRouter"),
+        ("cli_app:absent", "ui", "`app` in the top table, line 1: module `cli_app` has no `absent`"),
+    ],
+)
+def test_routes_are_checked_against_the_applications_endpoints(
+    app: str, route: str, problem: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "cli_app.py").write_text(
+        "from smart_router.app import SmartRouter\napp = SmartRouter()\nui = app.endpoint('ui/{id}')\nother = 3\n"
+    )
+    file = tmp_path / "smart-router.toml"
+    file.write_text(f'app = "{app}"\n[[routes]]\nendpoint = "{route}"\ntype = "talk"\npublish = [{{to = "ids.ui"}}]\n')
+    done = subprocess.run([PROGRAM, "check-config", file], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[1:] == ([f"  {problem}"] if problem else [])
+    assert done.returncode == (2 if problem else 0)

@@ -290,6 +290,25 @@ def test_routes_may_name_endpoints_of_the_app(tmp_path: Path) -> None:
     file = tmp_path / "smart-router.toml"
     file.write_text('app = "my:app"\n[[routes]]\nendpoint = "ui"\ntype = "talk"\npublish = [{to = "ids.ui"}]')
     assert load_settings(file).routes[0].endpoint == "ui"
+    assert load_settings(file, app_endpoints=lambda name: ["ui"] if name == "my:app" else []).app == "my:app"
+    with pytest.raises(ConfigError) as caught:
+        load_settings(file, app_endpoints=lambda _: ["uis"])
+    assert caught.value.problems == ["`endpoint` in [[routes]], line 3: no endpoint `ui`: did you mean `uis`?"]
+
+
+def test_an_application_that_cannot_be_had_is_one_of_the_mistakes(tmp_path: Path) -> None:
+    file = tmp_path / "smart-router.toml"
+    file.write_text('app = "my:app"\n[server]\nport = -1\n')
+
+    def missing(name: str) -> list[str]:
+        raise ConfigError([f"no module `{name}`"])
+
+    with pytest.raises(ConfigError) as caught:
+        load_settings(file, app_endpoints=missing)
+    assert caught.value.problems == [
+        "`app` in the top table, line 1: no module `my:app`",
+        "`port` in [server], line 3: expected `int` >= 0",
+    ]
 
 
 def test_an_endpoint_declared_in_python() -> None:

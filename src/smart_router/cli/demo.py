@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from smart_router.cli.application import app_endpoints
 from smart_router.cli.checkout import demo_file
 from smart_router.cli.exits import end, end_with_problems
 from smart_router.cli.serve import serve_settings
+from smart_router.config.attribute import make_importable
 from smart_router.config.load import load_settings
 from smart_router.errors import ConfigError
 
@@ -27,7 +29,8 @@ def demo(
         end("this installation lacks the demo's files: install smart-router again, or use a checkout's script/server")
     flags = {"--demo": True, "--host": host, "--port": port, "--data": data}
     try:
-        settings = load_settings(file, os.environ, flags)
+        make_importable(file)
+        settings = load_settings(file, os.environ, flags, app_endpoints)
     except ConfigError as error:
         end_with_problems(error, str(file))
     serve_settings(settings, file)

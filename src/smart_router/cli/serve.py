@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 import uvloop
 
+from smart_router.cli.application import app_endpoints, load_application
 from smart_router.cli.exits import end, end_with_problems
 from smart_router.cli.running import announce, run_node
-from smart_router.config.attribute import load_attribute, make_importable
+from smart_router.config.attribute import make_importable
 from smart_router.config.load import load_settings
 from smart_router.config.schema import Settings
 from smart_router.errors import ConfigError, RouterError
@@ -62,7 +63,8 @@ def serve(  # noqa: PLR0913  # one parameter per flag is how Typer has it
         "--demo": demo or None,
     }
     try:
-        settings = load_settings(config, os.environ, flags)
+        make_importable(config)
+        settings = load_settings(config, os.environ, flags, app_endpoints)
     except ConfigError as error:
         end_with_problems(error, str(config) if config is not None else None)
     serve_settings(settings, config)
@@ -70,15 +72,11 @@ def serve(  # noqa: PLR0913  # one parameter per flag is how Typer has it
 
 def serve_settings(settings: Settings, config: Path | None) -> None:
     """Runs a node with these settings; raises typer.Exit with its status."""
-    from smart_router.app import Node, SmartRouter
+    from smart_router.app import Node
 
     configure_logging(settings.log)
-    make_importable(config)
     try:
-        app = load_attribute(settings.app) if settings.app is not None else None
-        if app is not None and not isinstance(app, SmartRouter):
-            raise ConfigError([f"`{settings.app}` is a {type(app).__name__}: name a SmartRouter"])
-        node = Node(settings, app)
+        node = Node(settings, load_application(settings.app) if settings.app is not None else None)
         status = uvloop.run(run_node(node, settings.server.drain, announce))
     except ConfigError as error:
         end_with_problems(error, str(config) if config is not None else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path as File
 from typing import Any, Final
 
@@ -19,17 +19,19 @@ from smart_router.config.build import build
 from smart_router.config.environment import COMMAND_NAMES, FLAGS, PREFIX, names, overlay
 from smart_router.config.lines import Path, find_lines
 from smart_router.config.problems import Problems, instead
-from smart_router.config.rules import check_endpoint, check_routes
+from smart_router.config.rules import check_endpoint, check_routes, is_module_attribute
 from smart_router.config.rules_server import check_auth, check_server, check_top
 from smart_router.config.schema import EndpointSettings, Settings
 from smart_router.errors import ConfigError
 
-__all__ = ["endpoint_settings", "load_settings"]
+__all__ = ["AppEndpoints", "endpoint_settings", "load_settings"]
 
 _NO_PATHS: Final = {"embedded://": ("memory",), "sqlite:///": (":memory:",)}
 
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes of a configuration file."""
+
+AppEndpoints = Callable[[str], Iterable[str]]
 
 _PATTERN: Final = re.compile(r"([^/{}]+)(/\{[A-Za-z_]\w*\})?\Z")
 
@@ -49,10 +51,13 @@ def load_settings(
     file: str | File | None = None,
     environ: Mapping[str, str] | None = None,
     flags: Mapping[str, object] | None = None,
+    app_endpoints: AppEndpoints | None = None,
 ) -> Settings:
     """`environ`: only names with our prefix are looked at. `flags`: by their name (`FLAGS`), None for one not given.
 
-    Relative paths in the file start at the file's folder, others at the current one. Raises ConfigError.
+    `app_endpoints`: the names that the application `module:attribute` declares, or ConfigError; without it routes may
+    name any endpoint as soon as there is an application. Relative paths in the file start at the file's folder, others
+    at the current one. Raises ConfigError.
     """
     data, lines = _read(File(file)) if file is not None else ({}, {})
     sources: dict[Path, str] = {}
@@ -65,7 +70,7 @@ def load_settings(
     overlay(data, values)
     settings = build(Settings, data, (), problems)
     if settings is not None:
-        _check(settings, problems)
+        _check(settings, problems, app_endpoints)
     if settings is None or problems.found:
         raise ConfigError(problems.texts())
     return settings
@@ -152,10 +157,24 @@ def _near(name: str, known: Mapping[str, Path]) -> bool:
     return instead(name, known).startswith("did")
 
 
-def _check(settings: Settings, problems: Problems) -> None:
+def _check(settings: Settings, problems: Problems, app_endpoints: AppEndpoints | None) -> None:
+    check_top(settings, problems)
     for endpoint in settings.endpoints.values():
         check_endpoint(endpoint, problems)
-    check_routes(settings, settings.endpoints, problems)
+    check_routes(settings, _declared(settings, problems, app_endpoints), problems)
     check_server(settings, problems)
     check_auth(settings.auth, problems)
-    check_top(settings, problems)
+
+
+def _declared(settings: Settings, problems: Problems, app_endpoints: AppEndpoints | None) -> set[str] | None:
+    """The endpoints of file and application; None when the latter's are not known."""
+    if settings.app is None:
+        return set(settings.endpoints)
+    if app_endpoints is None or not is_module_attribute(settings.app):
+        return None
+    try:
+        return {*settings.endpoints, *app_endpoints(settings.app)}
+    except ConfigError as error:
+        for text in error.problems:
+            problems.of(settings, "app", text)
+        return None

@@ -6,7 +6,6 @@ One function per table, each given the built Struct; the port's are in rules_ser
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -75,12 +74,12 @@ def _check_names(endpoint: EndpointSettings, problems: Problems) -> None:
         seen.add(sub)
 
 
-def check_routes(settings: Settings, endpoints: Iterable[str], problems: Problems) -> None:
-    """Every route against the endpoints there are; `*` is any."""
-    known = {*endpoints, "*"}
+def check_routes(settings: Settings, endpoints: set[str] | None, problems: Problems) -> None:
+    """Every route against the endpoints there are, None: not known; `*` is any."""
+    known = {*endpoints, "*"} if endpoints is not None else None
     always: dict[tuple[str, str], RouteSettings] = {}
     for route in settings.routes:
-        if route.endpoint not in known and settings.app is None:
+        if known is not None and route.endpoint not in known:
             problems.of(route, "endpoint", f"no endpoint `{route.endpoint[:64]}`: {instead(route.endpoint, known)}")
         _check_route(route, problems)
         earlier = always.get((route.endpoint, route.type))
