@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from array import array
 from collections.abc import Callable
@@ -54,10 +55,13 @@ def open_file(path: Path, stamp: str, to_monotonic: Callable[[int], int]) -> Ope
     """Opens, or makes, the journal; blocks. `stamp`: goes into the name of a damaged file; `to_monotonic`: for deadlines."""
     put_aside, rescued = None, 0
     try:
+        _copy_log(path)
         if not path.exists():
             _make(path, {})
         try:
-            return _open_checked(path, to_monotonic)
+            opened = _open_checked(path, to_monotonic)
+            _log_copy(path).unlink(missing_ok=True)
+            return opened
         except (_Damaged, CorruptRow, sqlite3.DatabaseError) as error:
             if isinstance(error, sqlite3.Error) and not (is_corrupt(error) or _is_foreign(error)):
                 raise
@@ -70,6 +74,19 @@ def open_file(path: Path, stamp: str, to_monotonic: Callable[[int], int]) -> Ope
     except (_Damaged, CorruptRow) as error:
         raise StorageError(f"{path} is damaged and could not be made anew: {error}") from error
     return opened._replace(put_aside=put_aside, rescued=rescued)
+
+
+def _log_copy(path: Path) -> Path:
+    return path.with_name(path.name + "-wal.copy")
+
+
+def _copy_log(path: Path) -> None:
+    """SQLite takes what it can read of a damaged log into the file, and deletes the rest: so a copy waits beside it."""
+    log, copy = _beside(path)[0], _log_copy(path)
+    copy.unlink(missing_ok=True)
+    if log.exists() and log.stat().st_size:
+        shutil.copyfile(log, copy)
+        copy.chmod(0o600)
 
 
 def _is_foreign(error: sqlite3.Error) -> bool:
@@ -166,6 +183,8 @@ def _put_aside(path: Path, stamp: str) -> Path:
     path.rename(aside)
     wal, shm = _beside(path)
     if wal.exists():
-        wal.rename(_beside(aside)[0])
+        wal.unlink()
+    if _log_copy(path).exists():
+        _log_copy(path).rename(_beside(aside)[0])
     shm.unlink(missing_ok=True)
     return aside
