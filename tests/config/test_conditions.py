@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -123,3 +124,25 @@ def test_plain_and_cel_agree_on_booleans(paths: list[str]) -> None:
     text = " && ".join(paths)
     expected = "ids.absent" not in paths
     assert condition(text).holds(MESSAGE) is expected
+
+
+PATHS = {"ids.agent": True, "ids.absent": False, "metadata.closed": False, "type": True, "metadata.deep.er.kind": True}
+logic = st.recursive(
+    st.sampled_from(sorted(PATHS)),
+    lambda inner: (
+        inner.map(lambda part: f"!{part}")
+        | inner.map(lambda part: f"({part})")
+        | st.tuples(inner, st.sampled_from([" && ", "||", " ||", "&&"]), inner).map("".join)
+    ),
+    max_leaves=20,
+)
+
+
+@given(logic)
+def test_plain_conditions_are_ordinary_logic(text: str) -> None:
+    python = re.sub(r"[a-z.]+", lambda path: str(PATHS[path.group()]), text)
+    for sign, word in (("!", " not "), ("&&", " and "), ("||", " or ")):
+        python = python.replace(sign, word)
+    compiled = condition(text)
+    assert compiled.plain
+    assert compiled.holds(MESSAGE) is eval(python)
