@@ -14,6 +14,7 @@ from smart_router.config.schema import GatewaySettings
 from smart_router.gateways.bare import BareEngineGateway, BareWebSocketGateway
 from smart_router.gateways.base import BinaryApplication
 from smart_router.gateways.listener import Listener, ListenerSettings
+from smart_router.gateways.origin import OriginRule
 from smart_router.gateways.request import HttpRequest, Refusal
 from smart_router.gateways.socketio import SocketIOGateway
 from tests.processes import ROOT
@@ -51,6 +52,8 @@ async def served(
     ping_timeout: float = 0.2,
     connect_timeout: float = 1.0,
     max_payload: int = 1_000_000,
+    origins: tuple[str, ...] = (),
+    websocket_ping: float = 25.0,
 ) -> AsyncIterator[Served]:
     """All gateways of the conformance app, `application` in the place of its Socket.IO part."""
     clock = SystemClock()
@@ -67,9 +70,11 @@ async def served(
         )
 
     app = application if application is not None else conformance.Conformance()
-    socketio = SocketIOGateway(settings("socketio", "/socket.io/"), app, deadlines, clock)
+    socketio = SocketIOGateway(settings("socketio", "/socket.io/"), app, deadlines, clock, origins=OriginRule(origins))
     engineio = BareEngineGateway(settings("engineio", "/engine.io/"), conformance.Echo(), deadlines, clock)
-    bare = GatewaySettings(kind="websocket", path="/ws", max_payload=67_108_864)
+    bare = GatewaySettings(
+        kind="websocket", path="/ws", max_payload=67_108_864, ping_interval=websocket_ping, ping_timeout=0.1
+    )
     websocket = BareWebSocketGateway(bare, conformance.Echo(), deadlines, clock)
     by_path: dict[str, Any] = {"/socket.io/": socketio, "/engine.io/": engineio, "/ws": websocket}
 
@@ -86,7 +91,10 @@ async def served(
         return gateway.websocket(request) if gateway is not None else Refusal(404)
 
     listener = Listener(
-        ListenerSettings(port=0, body_bytes=2 * max_payload, close_timeout=0.5), http, websockets, deadlines=deadlines
+        ListenerSettings(port=0, body_bytes=2 * max_payload, close_timeout=0.5, origins=origins),
+        http,
+        websockets,
+        deadlines=deadlines,
     )
     await listener.start()
     try:

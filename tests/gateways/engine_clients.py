@@ -98,6 +98,12 @@ class RawWebSocket:
                 self.writer.close()
                 raise Closed(int.from_bytes(payload[:2], "big") if payload else None)
 
+    async def pinged(self) -> None:
+        """A ping comes, and is answered."""
+        opcode, payload = await self._frame()
+        assert opcode == 0x9
+        self.frame(0xA, payload)
+
     async def closed(self) -> int | None:
         """The code with which the server closes; whatever else it sends before is an error."""
         try:

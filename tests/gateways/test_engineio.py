@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from tests.gateways.conformance_server import Served, served
@@ -209,6 +210,28 @@ class TestPolling:
         assert (await request(server.port, "GET", session, headers=mine)).body == b"4x"
 
 
+class TestBounds:
+    async def test_sessions(self, server: Served) -> None:
+        server.engineio.limit = 2
+        await poll_session(server.port, PATH)
+        async with open_websocket(server.port, WEBSOCKET) as websocket:
+            await opened(websocket)
+            answer = await request(server.port, "GET", POLLING)
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+            with pytest.raises(Closed):
+                async with open_websocket(server.port, WEBSOCKET):
+                    pass
+
+    async def test_a_backlog_that_nobody_polls(self, server: Served) -> None:
+        """Twice maxPayload and no less than 4 MiB; then the session ends."""
+        _, session = await poll_session(server.port, PATH)
+        for _ in range(4):
+            assert (await request(server.port, "POST", session, b"4" + bytes(999_999))).status == 200
+        assert (await request(server.port, "POST", session, b"4" + bytes(999_999))).status == 200
+        assert (await request(server.port, "GET", session)).status == 400
+        assert server.engineio.connections == 0
+
+
 class TestCors:
     async def test_a_foreign_page_is_refused(self, server: Served) -> None:
         answer = await request(server.port, "GET", POLLING, headers=(("origin", "https://evil.example"),))
@@ -225,6 +248,19 @@ class TestCors:
         asked = (("origin", "http://127.0.0.1"), ("access-control-request-method", "POST"))
         answer = await request(server.port, "OPTIONS", POLLING, headers=asked)
         assert (answer.status, answer.body) == (204, b"")
+
+    async def test_a_listed_page(self) -> None:
+        page = "https://chat.example.org"
+        async with served(origins=(page,)) as server:
+            asked = (("origin", page), ("access-control-request-method", "POST"))
+            target = "/socket.io/?EIO=4&transport=polling"
+            preflight = await request(server.port, "OPTIONS", target, headers=asked)
+            assert preflight.headers["access-control-allow-origin"] == page
+            assert preflight.headers["access-control-allow-credentials"] == "true"
+            assert preflight.headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
+            answer = await request(server.port, "GET", target, headers=(("origin", page),))
+            assert answer.status == 200
+            assert answer.headers["access-control-allow-origin"] == page
 
 
 class TestHeartbeat:
@@ -350,6 +386,16 @@ class TestUpgrade:
         async with open_websocket(server.port, session.replace("polling", "websocket")) as websocket:
             websocket.send(packet)
             assert await websocket.closed() == 1002
+        await request(server.port, "POST", session, b"4hello")
+        assert (await request(server.port, "GET", session)).body == b"4hello"
+
+    async def test_a_probe_that_takes_too_long(self, server: Served) -> None:
+        server.engineio.options = msgspec.structs.replace(server.engineio.options, upgrade_timeout=0.05)
+        _, session = await poll_session(server.port, PATH)
+        async with open_websocket(server.port, session.replace("polling", "websocket")) as websocket:
+            websocket.send("2probe")
+            assert await websocket.receive() == "3probe"
+            assert await websocket.closed() == 1008
         await request(server.port, "POST", session, b"4hello")
         assert (await request(server.port, "GET", session)).body == b"4hello"
 

@@ -93,7 +93,7 @@ class EngineGateway(ABC):
         )
         self.sessions: dict[str, EngineConnection] = {}
         self.counters = EngineCounters()
-        self._limit = limits.connections
+        self.limit = limits.connections
         self._origins = origins if origins is not None else OriginRule()
         self._draining = False
 
@@ -136,7 +136,7 @@ class EngineGateway(ABC):
 
     @property
     def _is_full(self) -> bool:
-        return self._draining or (self._limit > 0 and len(self.sessions) >= self._limit)
+        return self._draining or (self.limit > 0 and len(self.sessions) >= self.limit)
 
     # Polling
 

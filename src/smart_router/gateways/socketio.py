@@ -159,6 +159,10 @@ class SocketIOConnection(EngineConnection):
             socket.connection = None
             self._refuse(namespace, error)
             return
+        if self.session.close_reason is not None:  # the application has ended the connection meanwhile
+            socket.connection = None
+            handler.closed(by_client=False)
+            return
         answer = self._protocol.accept(namespace, socket.id, socket.pid)
         if answer is not None:
             gateway.connects += 1
