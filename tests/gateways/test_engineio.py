@@ -32,6 +32,13 @@ async def quick() -> AsyncIterator[Served]:
         yield server
 
 
+@pytest.fixture
+async def patient() -> AsyncIterator[Served]:
+    """Its heartbeat is quick, its patience long."""
+    async with served(ping_interval=0.2, ping_timeout=10) as server:
+        yield server
+
+
 async def opened(websocket: RawWebSocket) -> dict[str, object]:
     packet = await websocket.receive()
     assert isinstance(packet, str)
@@ -264,11 +271,11 @@ class TestCors:
 
 
 class TestHeartbeat:
-    async def test_polling(self, quick: Served) -> None:
-        _, session = await poll_session(quick.port, PATH)
+    async def test_polling(self, patient: Served) -> None:
+        _, session = await poll_session(patient.port, PATH)
         for _ in range(3):
-            assert (await request(quick.port, "GET", session)).body == b"2"
-            assert (await request(quick.port, "POST", session, b"3")).status == 200
+            assert (await request(patient.port, "GET", session)).body == b"2"
+            assert (await request(patient.port, "POST", session, b"3")).status == 200
 
     async def test_polling_without_a_pong(self, quick: Served) -> None:
         _, session = await poll_session(quick.port, PATH)
@@ -277,8 +284,8 @@ class TestHeartbeat:
         assert (await request(quick.port, "GET", session)).status == 400
         assert quick.engineio.statistics().timed_out == 1
 
-    async def test_websocket(self, quick: Served) -> None:
-        async with open_websocket(quick.port, WEBSOCKET) as websocket:
+    async def test_websocket(self, patient: Served) -> None:
+        async with open_websocket(patient.port, WEBSOCKET) as websocket:
             await opened(websocket)
             for _ in range(3):
                 assert await websocket.receive() == "2"

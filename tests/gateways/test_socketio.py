@@ -110,7 +110,10 @@ class TestConnect:
 
 class TestDisconnect:
     async def test_the_connection_stays(self) -> None:
-        async with served() as server, open_websocket(server.port, WEBSOCKET) as websocket:
+        async with (
+            served(ping_interval=0.5, ping_timeout=10) as server,
+            open_websocket(server.port, WEBSOCKET) as websocket,
+        ):
             await websocket.receive()
             await joined(websocket)
             websocket.send("41")

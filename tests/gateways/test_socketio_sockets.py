@@ -179,7 +179,10 @@ class TestBarrier:
         assert (await connected.handler.calls.get())[0] == "event"
 
     async def test_the_heartbeat_is_a_barrier(self, recorder: Recorder) -> None:
-        async with served(recorder, ping_interval=0.1) as server, open_websocket(server.port, WEBSOCKET) as websocket:
+        async with (
+            served(recorder, ping_interval=0.4, ping_timeout=10) as server,
+            open_websocket(server.port, WEBSOCKET) as websocket,
+        ):
             await websocket.receive()
             await join(websocket, "/ui/456")
             handler = recorder.handlers["/ui/456"]
@@ -206,6 +209,26 @@ class TestBarrier:
         handler.deliver()
         assert (await waiting).body.startswith(b'42/ui/456,["talk",1]')
 
+    async def test_through_an_upgrade(self, server: Served, recorder: Recorder) -> None:
+        _, session = await poll_session(server.port, PATH)
+        await request(server.port, "POST", session, b"40/ui/456,")
+        await request(server.port, "GET", session)
+        handler = recorder.handlers["/ui/456"]
+        handler.deliver()
+        assert (await request(server.port, "GET", session)).body == b'42/ui/456,["talk",1]\x1e2'
+        async with open_websocket(server.port, session.replace("polling", "websocket")) as websocket:
+            websocket.send("2probe")
+            assert await websocket.receive() == "3probe"
+            handler.deliver()
+            websocket.send("5")
+            assert await websocket.receive() == '42/ui/456,["talk",2]'
+            assert handler.calls.empty()
+            websocket.send("3")
+            assert await handler.calls.get() == ("confirm", 1)
+            assert await websocket.receive() == "2"
+            websocket.send("3")
+            assert await handler.calls.get() == ("confirm", 2)
+
     async def test_a_namespace_that_was_left_is_not_confirmed(self, connected: Connected) -> None:
         connected.handler.deliver()
         assert [await connected.websocket.receive() for _ in range(2)] == ['42/ui/456,["talk",1]', "2"]
@@ -231,6 +254,17 @@ class TestClose:
         assert await connected.websocket.receive() == "41/ui/456,"
         assert await connected.websocket.closed() == 1000
         assert await connected.handler.calls.get() == ("closed", False)
+
+    async def test_over_polling(self, server: Served, recorder: Recorder) -> None:
+        _, session = await poll_session(server.port, PATH)
+        await request(server.port, "POST", session, b"40/ui/456,")
+        await request(server.port, "GET", session)
+        recorder.handlers["/ui/456"].socket.close(CloseReason.EXPIRED)
+        assert (await request(server.port, "GET", session)).body == b"41/ui/456,"
+        await request(server.port, "POST", session, b"40/ui/457,")
+        await request(server.port, "GET", session)
+        recorder.handlers["/ui/457"].socket.close(CloseReason.TAKEN_OVER)
+        assert (await request(server.port, "GET", session)).status == 400
 
     async def test_other_namespaces_stay(self, connected: Connected) -> None:
         await join(connected.websocket, "/ui/457")
@@ -324,7 +358,7 @@ class TestReading:
 
     async def test_a_paused_connection_is_not_timed_out(self, recorder: Recorder) -> None:
         async with (
-            served(recorder, ping_interval=0.1, ping_timeout=0.1) as server,
+            served(recorder, ping_interval=0.5, ping_timeout=0.5) as server,
             open_websocket(server.port, WEBSOCKET) as websocket,
             open_websocket(server.port, WEBSOCKET) as other,
         ):
