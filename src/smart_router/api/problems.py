@@ -82,6 +82,10 @@ def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Respo
     return problem(Refused(code, text), headers)
 
 
+def _of_deep_json(_request: Request[Any, Any, Any], _error: RecursionError) -> Response[bytes]:
+    return problem(Refused("bad_message", "The body is nested too deeply."))
+
+
 def _of_anybody(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     _log.error("http_handler_failed", exc_info=error, path=request.scope["path"])
     return problem(Refused("internal_error", "The router failed on this request; its log says more."))
@@ -97,5 +101,6 @@ def _text(error: HTTPException) -> str:
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Any]] = {
     RouterError: _of_ours,
     HTTPException: _of_litestar,
+    RecursionError: _of_deep_json,
     Exception: _of_anybody,
 }

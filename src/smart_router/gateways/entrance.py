@@ -49,6 +49,7 @@ class Entrance:
     ) -> None:
         self._api = api
         self._gateways: dict[str, Gateway] = {}
+        self._kinds = {each.path: each.kind for each in settings.gateways}
         origins = OriginRule(settings.origins, settings.require_origin)
         for each in settings.gateways:
             served = application if each.handler is None else load_attribute(each.handler)
@@ -75,8 +76,8 @@ class Entrance:
         await self._listener.close()
 
     def parts(self) -> list[tuple[str, Any]]:
-        """Statistics of the listener and each gateway."""
-        gateways = [(f"gateway_{path.strip('/')}", gateway.statistics()) for path, gateway in self._gateways.items()]
+        """Statistics of the listener and each gateway, under its kind."""
+        gateways = [(self._kinds[path], gateway.statistics()) for path, gateway in self._gateways.items()]
         return [("listener", self._listener.statistics()), *gateways]
 
     def _of(self, path: str) -> Gateway | None:
