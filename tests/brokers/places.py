@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from smart_router.brokers.base import Broker
-from smart_router.brokers.embedded import EmbeddedBroker
+from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions
 from tests.contracts.broker import FakeClock
 
 __all__ = ["FilePlace", "MemoryPlace"]
@@ -49,7 +49,7 @@ class FilePlace(MemoryPlace):
         return self._folder / str(self._lives) / "journal.db"
 
     async def open(self) -> Broker:
-        broker = EmbeddedBroker(f"embedded://{self.path}", self.clock)
+        broker = EmbeddedBroker(f"embedded://{self.path}", self.clock, options=EmbeddedOptions(probe_every=0.01))
         await broker.open()
         return broker
 

@@ -142,7 +142,7 @@ async def test_the_damaged_file_stays_as_it_was(originals: Originals, tmp_path: 
     path = tmp_path / "journal.db"
     shutil.copy(originals.clean / "journal.db", path)
     data = bytearray(path.read_bytes())
-    data[: 4096] = bytes(4096)
+    data[:4096] = bytes(4096)
     path.write_bytes(data)
     assert await check(tmp_path, originals) == COUNT
     (aside,) = tmp_path.glob("journal.db.damaged-*")

@@ -11,7 +11,6 @@ import uvloop
 
 from smart_router.brokers.base import Entry, MailboxPolicy, PutResult
 from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions
-from smart_router.brokers.journal import Journal
 from smart_router.clock import SystemClock
 from smart_router.message import Message
 from tests.contracts.broker import Reader, until
@@ -85,7 +84,7 @@ def confirm_in_the_socket(new_loop: Callable[[], asyncio.AbstractEventLoop], pat
         broker = EmbeddedBroker(f"embedded://{path}/", SystemClock(), options=EmbeddedOptions(commit_delay=0.004))
         await broker.open()
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)  # noqa: FBT003
+        ours.setblocking(False)
         reader = await reading(broker)
         loop = asyncio.get_running_loop()
 
@@ -135,7 +134,3 @@ async def test_rows_are_not_written_twice_nor_kept_in_memory(broker: EmbeddedBro
     await asyncio.gather(*[put(broker, f"ui/1/{number % 100}") for number in range(2000)])
     statistics = broker.statistics()
     assert (statistics.written, statistics.loaded, statistics.bytes_in_memory) == (2000, 0, 0)
-
-
-def test_the_journal_needs_no_loop_to_be_made() -> None:
-    assert Journal(0.005, SystemClock.wall_ms, 120.0).trouble is None

@@ -28,7 +28,7 @@ class _First:
 
 
 class DedupWindow:
-    """Answers of accepted messages, for `window` seconds, at most `limit` of them: then the oldest go. Refusals are not kept."""
+    """Answers of accepted messages, for `window` seconds, at most `limit` of them: then the oldest go."""
 
     def __init__(self, window: float = WINDOW, limit: int = MAX_KEYS) -> None:
         self.window = window

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import structlog
 
 from smart_router.brokers.base import (
@@ -30,11 +29,12 @@ from smart_router.brokers.base import (
     PutResult,
     Subscription,
 )
-from smart_router.brokers.dedup import MAX_KEYS, WINDOW, DedupWindow
+from smart_router.brokers.dedup import DedupWindow
 from smart_router.brokers.journal import Journal
 from smart_router.brokers.journalfile import Found, Opened, open_file
 from smart_router.brokers.lane import Lane, Stub
 from smart_router.brokers.mailbox import PAGE, Mailbox
+from smart_router.brokers.options import EmbeddedOptions
 from smart_router.brokers.pages import Pages
 from smart_router.brokers.slot import ENDED, GONE, HELD, NONE, QUEUED, SAFE, Group, Slot, slot_of
 from smart_router.brokers.writer import Reader, Writer
@@ -42,21 +42,11 @@ from smart_router.clock import Clock, Deadlines
 from smart_router.errors import ConfigError, Refused, RouterError, StorageError, StorageFailed
 from smart_router.sqlite import PathLock
 
-__all__ = ["MEMORY_LIMIT", "EmbeddedBroker", "EmbeddedOptions"]
+__all__ = ["EmbeddedBroker", "EmbeddedOptions"]
 
-MEMORY_LIMIT: Final = 1024 * 1024 * 1024
 _SCHEME: Final = "embedded://"
 _JOURNAL: Final = "journal.db"
 _UNKNOWN: Final = MailboxPolicy()
-
-
-class EmbeddedOptions(msgspec.Struct, frozen=True):
-    """`commit_delay`: seconds that the row of a delivered message waits for its confirmation, 0: none. Limits in bytes."""
-
-    commit_delay: float = 0.005
-    memory_limit: int = MEMORY_LIMIT
-    dedup_window: float = WINDOW
-    dedup_keys: int = MAX_KEYS
 
 
 def _path_of(url: str) -> Path | None:
@@ -119,7 +109,7 @@ class EmbeddedBroker:
             raise
         if opened.put_aside is not None:
             self._log.error("journal_damaged", put_aside=str(opened.put_aside), rescued=opened.rescued)
-        journal = Journal(self.options.commit_delay, self._clock.wall_ms, self.options.dedup_window)
+        journal = Journal(self.options, self._clock.wall_ms)
         journal.on_trouble = self._trouble
         journal.on_refused = self._refuse
         writer = Writer(self.path, opened.writer, loop, journal.written_back, journal.fail)
@@ -438,9 +428,7 @@ class EmbeddedBroker:
         box = self._boxes.get(address)
         if box is None:
             return None
-        return MailboxStatistics(
-            address, box.waiting, box.in_flight, box.bytes, len(box.subs), box.durable
-        )
+        return MailboxStatistics(address, box.waiting, box.in_flight, box.bytes, len(box.subs), box.durable)
 
     def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]:
         names = (name for name in self._boxes if name.startswith(prefix) and name > after)

@@ -4,11 +4,12 @@
     nobody to deliver to ───────────────────────────────────────────────────────────────┴─► now ─► one commit
     confirmed while in one of these lists: the row is never written ("elided")
 
-A row of a delivered message waits between half of `commit_delay` and the whole. At saturation one turn of the loop is longer
-than that, and timers run before the sockets are polled (uvloop) or their callbacks queue behind what is ready (asyncio): the
-confirmation may be in the socket already. So the timer only starts three hops of `call_soon`: the first may run before the
-next poll, the second runs after it and after the reads that it found, the third after whatever these reads had put off to
-the end of their turn; then the rows that are still needed go. On an idle loop the three hops take some 20 µs.
+A row of a delivered message waits between half of `commit_delay` and the whole. At saturation one turn of the loop is
+longer than that, and when the timer fires late the confirmation may be in the socket, or read and put off to the end of
+the turn. So the timer only starts three hops of `call_soon`: the first may run before the next poll, the second runs after
+it and the reads that it found, the third after what these reads had put off; then the rows that are still needed go. On an
+idle loop three hops take some 20 µs. Tried on uvloop and asyncio (tests/brokers/test_elision.py): without hops a put-off
+confirmation comes too late on both.
 
 The writer gets one batch at a time; the next collects while it commits: group commit without a timer.
 """
@@ -20,6 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from smart_router.brokers.base import Entry, PutDone, PutResult
+from smart_router.brokers.options import EmbeddedOptions
 from smart_router.brokers.rows import encode_row
 from smart_router.brokers.slot import COLD, GONE, LOST, QUEUED, SAFE, UNTOLD, WAITING, WRITING, WRITTEN, slot_of
 from smart_router.brokers.writer import Batch, Writer
@@ -34,7 +36,6 @@ _MAX_ROWS: Final = 4000
 _MANY_DELETES: Final = 1000
 _MAX_DELETES: Final = 5000
 _DELETES_AFTER: Final = 0.5
-_PROBE_EVERY: Final = 1.0
 _HOPS: Final = 3
 _BUSY: Final = Refused("busy", "the journal is behind: try again later")
 
@@ -42,7 +43,7 @@ _BUSY: Final = Refused("busy", "the journal is behind: try again later")
 class Journal:
     """`refusal`: why nothing is taken now, None when all is well. `trouble`: the same, of the storage."""
 
-    def __init__(self, commit_delay: float, wall_ms: Callable[[], int], dedup_window: float) -> None:
+    def __init__(self, options: EmbeddedOptions, wall_ms: Callable[[], int]) -> None:
         self.refusal: RouterError | None = None
         self.trouble: StorageError | None = None
         self.on_trouble: Callable[[StorageError | None], None] = lambda error: None
@@ -51,8 +52,9 @@ class Journal:
         self.kept: dict[int, Entry] = {}
         self.kept_bytes = 0
         self._wall_ms = wall_ms
-        self._window_ms = int(dedup_window * 1000)
-        self._step = commit_delay / 2
+        self._window_ms = int(options.dedup_window * 1000)
+        self._probe_every = options.probe_every
+        self._step = options.commit_delay / 2
         self._fresh: list[Entry] = []
         self._aged: list[Entry] = []
         self._now: list[Entry] = []
@@ -218,7 +220,7 @@ class Journal:
     # Trouble
 
     def fail(self, error: StorageError) -> None:
-        """Nothing is taken from now on; what was not written is refused, what is on disk stays to be read and delivered."""
+        """Nothing is taken from now on; what was not written is refused, what is on disk can be read and delivered."""
         if isinstance(self.trouble, StorageFailed):
             return
         news = self.trouble is None or isinstance(error, StorageFailed)
@@ -228,7 +230,7 @@ class Journal:
         self._fresh, self._aged, self._now, self._keys = [], [], [], []
         self._refuse(entries, keys, error)
         if not isinstance(error, StorageFailed) and not self._closing:
-            self._loop.call_later(_PROBE_EVERY, self._probe)
+            self._loop.call_later(self._probe_every, self._probe)
         if news:
             self.on_trouble(error)
         for waiter in self._idle:

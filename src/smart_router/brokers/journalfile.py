@@ -52,7 +52,7 @@ class Opened(NamedTuple):
 
 
 def open_file(path: Path, stamp: str, to_monotonic: Callable[[int], int]) -> Opened:
-    """Opens, or makes, the journal; blocks. `stamp`: goes into the name of a damaged file; `to_monotonic`: for deadlines."""
+    """Opens, or makes, the journal; blocks. `stamp`: for the name of a damaged file; `to_monotonic`: for deadlines."""
     put_aside, rescued = None, 0
     try:
         _copy_log(path)

@@ -5,8 +5,8 @@
                      ▼                             │
               limits ──► lane of its priority ──► pump
 
-With several lanes waiting, nine of ten deliveries go to the highest priority, the tenth to the lane whose first message is
-the oldest: no lane starves. What came back goes before all of them.
+With several lanes waiting, nine of ten deliveries go to the highest priority, the tenth to the lane whose first message
+is the oldest: no lane starves. What came back goes before all of them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Host(Protocol):
     """What a mailbox needs of the broker around it."""
 
     def now(self) -> float: ...
+
     has_journal: bool
 
     def next_order(self) -> int: ...
@@ -87,7 +88,7 @@ class MailboxSubscription:
 
 
 class Mailbox:
-    """`depth`: what waits and is deliverable; `delayed` waits besides, until its time. `deadline`: see clock.Deadlines."""
+    """`depth`: what waits and is deliverable; `delayed` waits besides, until its time. `deadline`: clock.Deadlines."""
 
     __slots__ = (
         "_expiry",
@@ -247,7 +248,7 @@ class Mailbox:
         return too_many or (0 < policy.max_bytes < self.bytes + size)
 
     def _make_room(self, size: int) -> bool:
-        """Drops the oldest, as the policy says; what came back only when nothing else waits. False: there is no room."""
+        """Drops the oldest, as the policy says; what came back only when nothing else waits. False: no room."""
         if self.policy.overflow is not Overflow.DROP_OLDEST or 0 < self.policy.max_bytes < size:
             return False
         while self._is_over(size):
@@ -499,7 +500,7 @@ class Mailbox:
         self._host.watch(self)
 
     def handle_timer(self, now: float) -> None:
-        """Brings back what was delayed, ends what expired (at most some hundred a turn), and goes when idle for long."""
+        """Brings back what was delayed, ends what expired (some hundred a turn), and goes when idle for long."""
         due = []
         while self.delayed and self.delayed[0][0] <= now:
             due.append(heapq.heappop(self.delayed)[2])

@@ -1,4 +1,4 @@
-"""What is on disk only, brought back: pages for a reader, single messages for their end, all of a mailbox for a look."""
+"""What is on disk only, brought back: pages for a reader, single messages for their end, a mailbox for a look."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Reading a damaged journal without SQLite: every row whose checksum holds, wherever it stands in the file or its log.
 
-Format: https://www.sqlite.org/fileformat2.html (1.6 B-tree pages, 1.7 overflow, 2.1 records, 4 the write-ahead log). Rows
-that had been deleted lately may stand there still and come back: twice is better than never.
+Format: https://www.sqlite.org/fileformat2.html (1.6 B-tree pages, 1.7 overflow, 2.1 records, 4 the write-ahead log).
+Rows that had been deleted lately may stand there still and come back: twice is better than never.
 """
 
 from __future__ import annotations

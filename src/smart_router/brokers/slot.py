@@ -53,7 +53,7 @@ SAFE: Final = PutResult({})
 
 
 class Slot:
-    """`deadline`: monotonic ms, 0 for never. `order`: number of its first delivery, 0 before. `done`: still to be told."""
+    """`deadline`: monotonic ms, 0: never. `order`: number of its first delivery, 0 before. `done`: still to be told."""
 
     __slots__ = ("box", "deadline", "done", "order", "row", "seq", "state", "sub")
 

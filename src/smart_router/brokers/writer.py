@@ -1,4 +1,4 @@
-"""The journal's threads: one writes batches, one reads pages. Each owns a connection; results go back to the event loop."""
+"""The journal's threads: one writes batches, one reads pages. Each owns a connection; the event loop gets the results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LISTS: Final = (1, 8, 64, 512)
 
 
 def in_lists(numbers: Sequence[int]) -> list[tuple[str, list[int]]]:
-    """Cuts numbers into lists for `in (…)` of a few fixed lengths (the last number fills up), so statements stay prepared."""
+    """Cuts numbers into lists for `in (…)` of a few fixed lengths (the last fills up), so statements stay prepared."""
     found = []
     for start in range(0, len(numbers), _LISTS[-1]):
         part = list(numbers[start : start + _LISTS[-1]])
@@ -71,8 +71,8 @@ class _Worker(threading.Thread):
 class Writer(_Worker):
     """One commit per batch, with fsync; a checkpoint of its own when 16 MiB have gone into the log.
 
-    `done(batch, error)`: a batch without error is on disk. `failed(error)`: a checkpoint could not be made durable; what
-    was committed is safe in the log. After a StorageFailed nothing is written, synced or closed again: a second fsync may
+    `done(batch, error)`: a batch without error is on disk. `failed(error)`: the medium failed (in a checkpoint: what was
+    committed is safe in the log). After a StorageFailed nothing is written, synced or closed again: a second fsync may
     succeed although the first has lost pages.
     """
 
