@@ -71,6 +71,9 @@ class Client:
         elif name == "message-with-ack" and ack_id is not None:
             self._socket.acknowledge(ack_id, arguments, attachments)
 
+    def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
+        return False  # `event` brings it parsed
+
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         """Nothing here asks for one."""
 

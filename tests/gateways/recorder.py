@@ -34,6 +34,9 @@ class Recording:
         self.calls.put_nowait(("event", name, [bytes(arg) for arg in args], attachments, ack_id))
         self._recorder.on_event(self)
 
+    def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
+        return False
+
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         self.calls.put_nowait(("acknowledgement", ack_id, [bytes(arg) for arg in args], attachments))
 

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from smart_router.core.router import Router
     from smart_router.core.sessions import Session
 
-__all__ = ["Context", "Envelope", "IncomingMessage", "rest_of"]
+__all__ = ["Context", "Envelope", "IncomingMessage", "NO_OPTIONS", "decode_envelope", "rest_of"]
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_raw: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_NO_OPTIONS: Final = Options()
+NO_OPTIONS: Final = Options()
 
 
 class Envelope(msgspec.Struct, gc=False):
@@ -31,7 +31,7 @@ class Envelope(msgspec.Struct, gc=False):
     """
 
     ids: dict[str, Any]
-    options: Options = _NO_OPTIONS
+    options: Options = NO_OPTIONS
     id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     sender: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="from", default=msgspec.UNSET)
     at: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -43,34 +43,47 @@ class Envelope(msgspec.Struct, gc=False):
         return not (self.id is unset and self.sender is unset and self.at is unset and self.redelivered is unset)
 
 
+decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
+"""Of one JSON object, checked in full. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
+
+
 class IncomingMessage:
     """A message on its way through a route. `ids` and `options` are decoded; `metadata` and `payload` on first use."""
 
-    __slots__ = ("_fields", "_rest", "at", "attachments", "envelope", "id", "options", "sender", "type")
+    __slots__ = ("_context", "_fields")
 
-    def __init__(  # noqa: PLR0913 (the hot path builds no object to hold them)
-        self,
-        id_: str,
-        at: int,
-        sender: str,
-        type_: str,
-        envelope: Envelope,
-        rest: bytes,
-        attachments: tuple[bytes, ...],
-    ) -> None:
-        self.id = id_
-        self.at = at
-        self.sender = sender
-        self.type = type_
-        self.envelope = envelope
-        self.options = envelope.options
-        self.attachments = attachments
-        self._rest = rest
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._fields: dict[str, Any] | None = None
 
     @property
+    def id(self) -> str:
+        return self._context.id
+
+    @property
+    def at(self) -> int:
+        """ms since 1970 UTC."""
+        return self._context.at
+
+    @property
+    def sender(self) -> str:
+        return self._context.session.actor
+
+    @property
+    def type(self) -> str:
+        return self._context.type
+
+    @property
     def ids(self) -> dict[str, Any]:
-        return self.envelope.ids
+        return self._context.envelope.ids
+
+    @property
+    def options(self) -> Options:
+        return self._context.envelope.options
+
+    @property
+    def attachments(self) -> tuple[bytes, ...]:
+        return self._context.attachments
 
     @property
     def metadata(self) -> Any:
@@ -84,26 +97,41 @@ class IncomingMessage:
     def fields(self) -> dict[str, Any]:
         """All of the sender's keys, decoded."""
         if self._fields is None:
-            self._fields = _decode_object(b"{" + self._rest)
+            self._fields = _decode_object(b"{" + self._context.rest)
         return self._fields
 
 
 class Context:
-    """One message in one action. What it publishes goes out together when the action returns; nothing, if it raises."""
+    """One message in one action. What it publishes goes out together when the action returns; nothing, if it raises.
 
-    __slots__ = ("_counts", "_router", "entries", "message", "rest", "session")
+    `rest`: the sender's object without its opening brace and without keys that are the router's.
+    """
 
-    def __init__(self, router: Router, session: Session, message: IncomingMessage, rest: bytes) -> None:
-        self._router = router
+    __slots__ = (
+        "_counts", "_message", "at", "at_json", "attachments", "entries", "envelope", "id", "rest", "router", "session",
+        "type",
+    )  # fmt: skip
+
+    def __init__(self, router: Router, session: Session, type_: str, envelope: Envelope, rest: bytes) -> None:
+        ids = router.ids
+        self.router = router
         self.session = session
-        self.message = message
+        self.type = type_
+        self.envelope = envelope
         self.rest = rest
+        self.id = ids.new()
+        self.at = ids.at
+        self.at_json = ids.at_json
+        self.attachments: tuple[bytes, ...] = ()
         self.entries: list[Entry] = []
+        self._message: IncomingMessage | None = None
         self._counts: dict[tuple[str, str], int] | None = None
 
     @property
-    def router(self) -> Router:
-        return self._router
+    def message(self) -> IncomingMessage:
+        if self._message is None:
+            self._message = IncomingMessage(self)
+        return self._message
 
     def publish(
         self, address: str | Sequence[str], type: str | None = None, message: Mapping[str, Any] | None = None
@@ -113,48 +141,43 @@ class Context:
         `message`: an object as a sender would send it (`ids`, `metadata`, `payload`, own keys). Raises Refused when
         `address` is no address, its endpoint is unknown or gives it no mailbox, or the message is too large for it.
         """
-        if not isinstance(address, str):
-            if not isinstance(address, (list, tuple, set, frozenset)):
-                self._router.endpoints.target(address)
+        if isinstance(address, (list, tuple, set, frozenset)):
             for each in address:
                 self.publish(each, type, message)
             return
-        incoming = self.message
-        target = self._router.endpoints.target(address)
-        type_ = incoming.type if type is None else type
+        target = self.router.endpoints.target(address)
+        type_ = self.type if type is None else type
         rest = self.rest if message is None else rest_of(_encode(message))
-        id_ = incoming.id if not self.entries else self._suffixed(address, type_)
+        id_ = self.id if not self.entries else self._suffixed(target.address, type_)
         self._add(target, type_, id_, rest)
 
     def _add(self, target: Target, type_: str, id_: str, rest: bytes) -> None:
-        incoming = self.message
-        options = incoming.options
-        settings = target.endpoint.settings
+        endpoint = target.endpoint
+        options = self.envelope.options
         size = len(rest) + 1
-        if incoming.attachments:
-            size += sum(map(len, incoming.attachments))
-        if size > settings.max_message_size:
-            limit = settings.max_message_size
-            raise Refused(
-                "too_large",
-                f"The message is too large for {target.address!r}: the limit is {limit} bytes. Send several smaller ones.",
-                limit=limit,
-                address=target.address,
+        if self.attachments:
+            size += sum(map(len, self.attachments))
+        if size > endpoint.max_message_size:
+            raise _too_large(target)
+        body = b'{"id":"' + id_.encode() + self.session.from_part + self.at_json + rest
+        if options is NO_OPTIONS:
+            expires_at = self.at + endpoint.ttl_ms if endpoint.ttl_ms else 0
+            message = Message(id_, self.session.actor, self.at, type_, body, self.attachments, 4, expires_at)
+        else:
+            ttl = endpoint.ttl_ms if options.ttl is None else int(options.ttl * 1000)
+            message = Message(
+                id_,
+                self.session.actor,
+                self.at,
+                type_,
+                body,
+                self.attachments,
+                4 if options.priority is None else options.priority,
+                self.at + ttl if ttl else 0,
+                options.supersede,
+                options.id,
             )
-        ttl = settings.ttl if options.ttl is None else options.ttl
-        message = Message(
-            id_,
-            incoming.sender,
-            incoming.at,
-            type_,
-            b'{"id":"' + id_.encode() + self.session.from_part + b"%d," % incoming.at + rest,
-            incoming.attachments,
-            4 if options.priority is None else options.priority,
-            incoming.at + int(ttl * 1000) if ttl else 0,
-            options.supersede,
-            options.id,
-        )
-        self.entries.append(Entry(message, target.address, target.endpoint.policy))
+        self.entries.append(Entry(message, target.address, endpoint.policy))
 
     def _suffixed(self, address: str, type_: str) -> str:
         """A second publish of the same type to the same address gets id + `.1`, and so on."""
@@ -165,7 +188,17 @@ class Context:
                 counts[entry.address, entry.message.type] = 1
         number = counts.get((address, type_), 0)
         counts[address, type_] = number + 1
-        return f"{self.message.id}.{number}" if number else self.message.id
+        return f"{self.id}.{number}" if number else self.id
+
+
+def _too_large(target: Target) -> Refused:
+    limit = target.endpoint.max_message_size
+    return Refused(
+        "too_large",
+        f"The message is too large for {target.address!r}: the limit is {limit} bytes. Send several smaller ones.",
+        limit=limit,
+        address=target.address,
+    )
 
 
 def rest_of(raw: bytes) -> bytes:

@@ -274,17 +274,16 @@ class Delivery:
         session.late = False
         if session.ack == "received":
             inflight = session.inflight
-            mark = min(mark, session.written)
-            count = min(mark - session.confirmed, len(inflight))
+            count = min(mark, session.written) - session.confirmed
             if count > 0:
-                session.confirmed = mark
+                session.confirmed += count
                 if count == len(inflight):
-                    batch = list(inflight)
-                    inflight.clear()
+                    batch, session.inflight = inflight, []
                     session.bytes = 0
                 else:
-                    batch = [inflight.popleft() for _ in range(count)]
-                    session.bytes -= sum(len(entry.message.body) for entry in batch)
+                    batch = inflight[:count]
+                    del inflight[:count]
+                    session.bytes -= sum([len(entry.message.body) for entry in batch])
                 self._done(session, batch)
         mates = self.sessions.of_actor(session.actor)
         if len(mates) > 1 and (not session.inflight):

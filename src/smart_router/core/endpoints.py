@@ -18,11 +18,15 @@ _KNOWN_TARGETS: Final = 200_000
 class Endpoint:
     """A kind of actor: its settings, the policy its mailboxes share, its sub-endpoints."""
 
-    __slots__ = ("has_subs", "name", "own_mailbox", "policy", "settings", "shared_mailbox", "subs")
+    __slots__ = (
+        "has_subs", "max_message_size", "name", "own_mailbox", "policy", "settings", "shared_mailbox", "subs", "ttl_ms",
+    )  # fmt: skip
 
     def __init__(self, settings: EndpointSettings) -> None:
         self.settings = settings
         self.name = settings.name
+        self.max_message_size = settings.max_message_size
+        self.ttl_ms = int(settings.ttl * 1000)
         self.has_subs = settings.sub_endpoints is not None
         self.subs = set(settings.sub_endpoints or ())
         self.own_mailbox = settings.mailbox != "endpoint"
@@ -81,8 +85,9 @@ class Endpoints:
 
     def target(self, address: object) -> Target:
         """What `address` stands for. Raises Refused: no address, unknown endpoint, or one that its mode gives no mailbox."""
-        known = self._targets.get(address) if isinstance(address, str) else None
-        return known if known is not None else self._resolve(address)
+        if isinstance(address, str) and (known := self._targets.get(address)) is not None:
+            return known
+        return self._resolve(address)
 
     def _resolve(self, address: object) -> Target:
         if not isinstance(address, str) or not is_address(address):

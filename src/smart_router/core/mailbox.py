@@ -36,7 +36,13 @@ class Held:
 
     def deliver(self, entry: Entry) -> None:
         self._credit -= 1
-        session = None if self.ready else self._pick()
+        sessions = self.sessions
+        if self.ready:
+            session = None
+        elif sessions and (self.primary or len(sessions) == 1):
+            session = sessions[-1] if sessions[-1].room > 0 else None
+        else:
+            session = self._pick()
         if session is None:
             self.ready.append(entry)
         else:

@@ -22,7 +22,7 @@ import structlog
 
 from smart_router.brokers.base import Broker, Capability, Entry, PutResult
 from smart_router.core.access import forbidden
-from smart_router.core.actions import Context, Envelope, IncomingMessage, rest_of
+from smart_router.core.actions import NO_OPTIONS, Context, Envelope, decode_envelope, rest_of
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.events import EventHandler
 from smart_router.core.limits import NewMailboxes
@@ -37,7 +37,6 @@ __all__ = ["Reply", "Router", "RouterStatistics"]
 Reply = Callable[[bytes], None]
 """The sender's acknowledgement: takes one JSON object."""
 
-_decode: Final = msgspec.json.Decoder(Envelope).decode
 _encode: Final = msgspec.json.Encoder().encode
 _log = structlog.get_logger("smart_router.router")
 _NOT_BUILT: Final = ("receipt", "deliver", "reply", "trace")
@@ -69,7 +68,7 @@ class Router:
         self._broker = broker
         self._ends, self._events, self._health = reports
         self._new_mailboxes = new_mailboxes
-        self._ids = ids
+        self.ids = ids
         self._repeats: dict[tuple[str, str], list[tuple[Session, Reply | None]]] = {}
         self._tasks: set[asyncio.Future[None]] = set()
         self._received = self._published = self._refused = self._repeated = 0
@@ -87,10 +86,27 @@ class Router:
 
         `raw`: the message as one JSON object. Errors go to `reply` as `{"error": …}`, else to the session's link.
         """
-        self._received += 1
         try:
             envelope = self._decode(raw)
-            self._limits(session, raw, attachments)
+        except Refused as error:
+            self._received += 1
+            self._refuse(session, error, type_, reply)
+            return None
+        return self.route(session, type_, envelope, raw, attachments, reply)
+
+    def route(  # noqa: PLR0913 (the hot path builds no object to hold them)
+        self,
+        session: Session,
+        type_: str,
+        envelope: Envelope,
+        raw: bytes,
+        attachments: tuple[bytes, ...],
+        reply: Reply | None,
+    ) -> Awaitable[None] | None:
+        """As `handle`, of a message that is decoded already."""
+        self._received += 1
+        try:
+            self._limits(session, envelope, raw, attachments)
             if envelope.options.id is not None and self._is_repeat(session, envelope.options.id, reply):
                 return None
             route = self._route(session, type_)
@@ -104,14 +120,11 @@ class Router:
 
     def _decode(self, raw: bytes) -> Envelope:
         try:
-            envelope = _decode(raw)
+            return decode_envelope(raw)
         except msgspec.ValidationError as error:
             raise Refused("bad_message", _explain(error)) from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise Refused("bad_message", "The message is not valid JSON.") from None
-        if envelope.options is not _PLAIN:
-            self._check_options(envelope)
-        return envelope
 
     def _check_options(self, envelope: Envelope) -> None:
         options = envelope.options
@@ -130,18 +143,16 @@ class Router:
                     "unsupported", f"`options.{capability.value}` is not offered by this broker: leave it out."
                 )
 
-    def _limits(self, session: Session, raw: bytes, attachments: tuple[bytes, ...]) -> None:
-        settings = session.endpoint.settings
+    def _limits(self, session: Session, envelope: Envelope, raw: bytes, attachments: tuple[bytes, ...]) -> None:
         size = len(raw)
         if attachments:
             size += sum(map(len, attachments))
-        if size > settings.max_message_size:
-            limit = settings.max_message_size
-            raise Refused(
-                "too_large",
-                f"The message has {size} bytes, the limit is {limit}: send several smaller ones.",
-                limit=limit,
-            )
+        limit = session.endpoint.max_message_size
+        if size > limit:
+            text = f"The message has {size} bytes, the limit is {limit}: send several smaller ones."
+            raise Refused("too_large", text, limit=limit)
+        if envelope.options is not NO_OPTIONS:
+            self._check_options(envelope)
         if session.rate is not None:
             session.rate.take(size)
         if self.draining:
@@ -185,12 +196,11 @@ class Router:
     def _context(
         self, session: Session, type_: str, envelope: Envelope, raw: bytes, attachments: tuple[bytes, ...]
     ) -> Context:
-        rest = rest_of(raw) if envelope.forged else raw[1:]
-        id_ = self._ids.new()
-        message = IncomingMessage(id_, self._ids.at, session.actor, type_, envelope, rest, attachments)
+        context = Context(self, session, type_, envelope, rest_of(raw) if envelope.forged else raw[1:])
+        context.attachments = attachments
         if envelope.options.id is not None:
             self._repeats[session.actor, envelope.options.id] = []
-        return Context(self, session, message, rest)
+        return context
 
     def _run(self, route: Route, context: Context, reply: Reply | None) -> Awaitable[None] | None:
         if route.waits:
@@ -217,24 +227,24 @@ class Router:
         self._put(context, reply)
 
     def _put(self, context: Context, reply: Reply | None) -> None:
-        session, message, entries = context.session, context.message, context.entries
+        session, entries = context.session, context.entries
         try:
             self._access(session, entries)
             self._open_mailboxes(session, entries)
         except RouterError as error:
             self._answer_first(context, _encode({"error": error.as_dict()}))
-            self._refuse(session, error, message.type, reply)
+            self._refuse(session, error, context.type, reply)
             return
         self._published += len(entries)
         if self._events.wanted("message.queued"):
             for entry in entries:
                 self._events.emit("message.queued", message_id=entry.message.id, actor_id=entry.address)
-        key = message.options.id
+        key = context.envelope.options.id
         if reply is None and key is None:
             if entries:
                 self._broker.put(entries)
             return
-        answer = b'{"id":"%b","status":"queued"}' % message.id.encode()
+        answer = b'{"id":"%b","status":"queued"}' % context.id.encode()
         if not entries:
             self._done(context, answer, reply, PutResult({}))
             return
@@ -266,16 +276,16 @@ class Router:
             addresses = list(result.refused)
             error = result.refused[addresses[0]]
             self._refused += 1
-            answer = _encode({"id": context.message.id, "error": error.as_dict(), "refused": addresses})
+            answer = _encode({"id": context.id, "error": error.as_dict(), "refused": addresses})
             if reply is None:
-                error.details.setdefault("id", context.message.id)
+                error.details.setdefault("id", context.id)
                 context.session.link.fail(error)
         self._answer_first(context, answer)
         if reply is not None:
             reply(answer)
 
     def _answer_first(self, context: Context, answer: bytes) -> None:
-        key = context.message.options.id
+        key = context.envelope.options.id
         if key is not None:
             self._answer_repeats((context.session.actor, key), answer)
 
@@ -296,37 +306,34 @@ class Router:
 
     def _action_failed(self, context: Context, error: Exception, reply: Reply | None) -> None:
         """Refused by a publish: told. Anything else: logged, told, and the message is dead-lettered, not lost."""
-        session, message = context.session, context.message
+        session = context.session
         if isinstance(error, Refused):
-            error.details.setdefault("id", message.id)
+            error.details.setdefault("id", context.id)
             self._answer_first(context, _encode({"error": error.as_dict()}))
-            self._refuse(session, error, message.type, reply)
+            self._refuse(session, error, context.type, reply)
             return
         self._route_errors += 1
         _log.error(
-            "route_raised", message_id=message.id, type=message.type, endpoint=session.endpoint.name, exc_info=error
+            "route_raised", message_id=context.id, type=context.type, endpoint=session.endpoint.name, exc_info=error
         )
         self._health.error(
-            f"The route for {message.type!r} on {session.endpoint.name!r} raised {type(error).__name__}."
+            f"The route for {context.type!r} on {session.endpoint.name!r} raised {type(error).__name__}."
         )
-        body = b'{"id":"' + message.id.encode() + session.from_part + b"%d," % message.at + context.rest
-        kept = Message(message.id, message.sender, message.at, message.type, body, message.attachments)
+        body = b'{"id":"' + context.id.encode() + session.from_part + context.at_json + context.rest
+        kept = Message(context.id, session.actor, context.at, context.type, body, context.attachments)
         self._ends.route_failed(kept, session.place.address, type(error).__name__)
         told = Refused(
             "route_error",
             "The route for this message failed; the message is kept as a dead letter. Tell its operator the id.",
-            id=message.id,
+            id=context.id,
         )
         self._answer_first(context, _encode({"error": told.as_dict()}))
-        self._refuse(session, told, message.type, reply)
+        self._refuse(session, told, context.type, reply)
 
     def statistics(self) -> RouterStatistics:
         return RouterStatistics(
             self._received, self._published, self._refused, self._repeated, self._route_errors, self._no_route
         )
-
-
-_PLAIN: Final = Envelope(ids={}).options
 
 
 def _drive(outcome: Any) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from smart_router.config.conditions import ROUTE_VARIABLES, Condition, compile_condition
 from smart_router.config.schema import PublishSettings, RouteSettings
 from smart_router.core.actions import Context
-from smart_router.core.routes import Routes
+from smart_router.core.routes import Action, Routes
 from smart_router.errors import Refused
 
 __all__ = ["add_configured_routes"]
+
+_ID: Final = re.compile(r"\s*ids\.([A-Za-z_][A-Za-z0-9_]*)\s*\Z")
 
 
 def add_configured_routes(routes: Routes, settings: list[RouteSettings]) -> None:
@@ -20,7 +23,26 @@ def add_configured_routes(routes: Routes, settings: list[RouteSettings]) -> None
     for each in settings:
         grouped.setdefault((each.endpoint, each.type), []).append(each)
     for (endpoint, type_), several in grouped.items():
-        routes.add(endpoint, type_, _ConfiguredAction(several))
+        routes.add(endpoint, type_, _direct(several) or _ConfiguredAction(several))
+
+
+def _direct(settings: list[RouteSettings]) -> Action | None:
+    """The action of the commonest routes, one publication to `ids.NAME`, whatever the message: no condition to evaluate."""
+    if len(settings) > 1 or settings[0].when is not None or len(settings[0].publish) > 1:
+        return None
+    to, type_ = settings[0].publish[0].to, settings[0].publish[0].type
+    found = _ID.match(to)
+    if found is None:
+        return None
+    name = found[1]
+
+    def publish(context: Context) -> None:
+        address = context.envelope.ids.get(name)
+        if address is None:
+            raise _missing(to)
+        context.publish(address, type_)
+
+    return publish
 
 
 class _Variables(Mapping[str, Any]):
@@ -92,3 +114,7 @@ class _ConfiguredAction:
                 "bad_address", f"The message has no `{to.text}`, which its route publishes to.", address=to.text
             )
         return address
+
+
+def _missing(path: str) -> Refused:
+    return Refused("bad_address", f"The message has no `{path}`, which its route publishes to.", address=path)

@@ -7,7 +7,6 @@ confirmed ───────────►                    everything up 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -123,7 +122,7 @@ class Session:
         self.offsets = settings.recovery and self.ack != "client"
         self.recoverable = settings.recovery
         self.from_part = b'","from":"' + actor.encode() + b'","at":'
-        self.inflight: deque[Entry] = deque()
+        self.inflight: list[Entry] = []
         self.pending: dict[int, tuple[Entry, float]] = {}
         self.bytes = 0
         self.written = 0

@@ -17,6 +17,7 @@ import msgspec
 
 from smart_router.brokers.base import Entry
 from smart_router.core.access import Identity, as_actor, forbidden
+from smart_router.core.actions import decode_envelope
 from smart_router.core.endpoints import Place
 from smart_router.core.limits import Rate
 from smart_router.core.sessions import Session
@@ -34,6 +35,8 @@ _WAITING_EVENTS: Final = 64  # of one connection, behind a route that waits; the
 _encode: Final = msgspec.json.Encoder().encode
 _string: Final = msgspec.json.Decoder(str).decode
 
+_OWN: Final = frozenset({"iam", "refresh"})
+_MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _Event = tuple[str, Sequence[msgspec.Raw], tuple[bytes, ...], int | None]
 
 
@@ -206,6 +209,21 @@ class ActorSocket:
             self._wait_turn((name, args, attachments, ack_id))
         else:
             self._handle(name, args, attachments, ack_id)
+
+    def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
+        session = self.session
+        if self._state is not _State.IDENTIFIED or self._busy or self._waiting or session is None or name in _OWN:
+            return False
+        try:
+            envelope = decode_envelope(raw)
+        except _MALFORMED:
+            return False
+        reply = None if ack_id is None else functools.partial(self._socket.acknowledge, ack_id)
+        waits = self._actors.core.router.route(session, name, envelope, raw, (), reply)
+        if waits is not None:
+            self._busy = True
+            self._actors.run(self._route_waits(waits))
+        return True
 
     def _wait_turn(self, event: _Event) -> None:
         if self._waiting is None:

@@ -97,6 +97,12 @@ class SocketHandler(Protocol):
         self, name: str, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...], ack_id: int | None
     ) -> None: ...
 
+    def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
+        """An event whose only argument seems to be `raw`: of checked depth and UTF-8, but nobody has parsed it.
+
+        False: not taken; it comes again as `event`, or the connection ends if it is no JSON.
+        """
+
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         """The client answered a delivery or event of ours."""
 

@@ -118,6 +118,9 @@ class _RootSocket:
             return
         self._registrar.run(self._socket, request)
 
+    def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
+        return False
+
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         return
 

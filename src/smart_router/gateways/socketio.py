@@ -23,6 +23,7 @@ from smart_router.gateways.origin import OriginRule
 from smart_router.gateways.request import HttpRequest
 from smart_router.gateways.socketio_socket import Names, NamespaceSocket
 from smart_router.protocols.engineio import Transport
+from smart_router.protocols.json_limits import check_json
 from smart_router.protocols.socketio import (
     CONNECT,
     DISCONNECT,
@@ -39,6 +40,10 @@ from smart_router.protocols.socketio_packet import BINARY_EVENT
 __all__ = ["SocketIOConnection", "SocketIOGateway", "SocketIOStatistics"]
 
 _NORMAL: Final = 1000
+_BRACKET: Final = 0x5D
+_BRACKET_OPEN: Final = 0x5B
+_ZERO: Final = 0x30
+_ID_DIGITS: Final = 16  # and the bracket behind them: longer ids take the long way
 _INVALID_NAMESPACE: Final = "Invalid namespace"
 
 
@@ -100,39 +105,80 @@ class SocketIOGateway(EngineGateway):
 class SocketIOConnection(EngineConnection):
     """One client: its namespaces, and the pings that prove what they delivered."""
 
-    __slots__ = ("_gateway", "_marks", "_protocol", "_sockets", "unproven")
+    __slots__ = ("_gateway", "_marks", "_only", "_protocol", "_sockets", "unproven")
 
     def __init__(self, gateway: SocketIOGateway, request: HttpRequest, transport: Transport) -> None:
         super().__init__(gateway, request, transport)
         self._gateway = gateway
         self._protocol = SocketConnection(gateway.now(), gateway.limits)
         self._sockets: dict[str, NamespaceSocket] = {}
+        self._only: NamespaceSocket | None = None  # the one namespace that is joined; None in a binary packet too
         self.unproven: list[NamespaceSocket] = []  # have delivered since the last ping
         self._marks: list[tuple[int, NamespaceSocket, int]] = []  # what the answer to that ping will prove
 
     # What comes in
 
     def message(self, data: bytes) -> None:
+        if self._usual_event(data):
+            return
         try:
             packet = self._protocol.receive_text(data, self.now())
             if packet is not None and packet.type == EVENT:
                 name, args = decode_event(packet.data, self._gateway.limits.depth)
                 self._gateway.events += 1
+                self._gateway.names.learn(name, packet.data)
                 self._sockets[packet.namespace].handler.event(name, args, (), packet.ack_id)
             elif packet is not None:
                 self._act(packet)
             else:
+                self._only = None
                 self.watch()  # attachments are to come
         except ProtocolError as error:
             self.fail(error)
+
+    def _usual_event(self, data: bytes) -> bool:
+        """An event with one argument and a name that was heard before, for the only namespace: nothing is taken apart.
+
+        False: `message` looks at it properly, and finds what is wrong with it.
+        """
+        socket = self._only
+        if socket is None or not data.startswith(socket.packet_head) or data[-1] != _BRACKET:
+            return False
+        start = len(socket.packet_head)
+        bracket = start if data[start] == _BRACKET_OPEN else data.find(b"[", start, start + _ID_DIGITS)
+        comma = data.find(b",", bracket)
+        name = self._gateway.names.heard(data[bracket:comma])
+        if name is None:
+            return False
+        ack_id = None
+        if bracket > start:
+            digits = data[start:bracket]
+            if not digits.isdigit() or digits[0] == _ZERO:
+                return False
+            ack_id = int(digits)
+        elif bracket < start:
+            return False
+        try:
+            check_json(data, self._gateway.limits.depth)
+        except ProtocolError as error:
+            self.fail(error)
+            return True
+        if not socket.handler.message(name, data[comma + 1 : -1], ack_id):
+            return False
+        self._gateway.events += 1
+        return True
 
     def binary(self, data: bytes) -> None:
         try:
             packet = self._protocol.receive_binary(data)
             if packet is not None:
+                self._only = self._find_only()
                 self._act(packet)
         except ProtocolError as error:
             self.fail(error)
+
+    def _find_only(self) -> NamespaceSocket | None:
+        return next(iter(self._sockets.values())) if len(self._sockets) == 1 else None
 
     def _act(self, packet: Packet) -> None:
         depth = self._gateway.limits.depth
@@ -168,6 +214,7 @@ class SocketIOConnection(EngineConnection):
             gateway.connects += 1
             gateway.sockets += 1
             self._sockets[namespace] = socket
+            self._only = self._find_only()
             self.write(answer)
             handler.opened()
 
@@ -242,6 +289,7 @@ class SocketIOConnection(EngineConnection):
         if socket is None:
             return
         self._gateway.sockets -= 1
+        self._only = self._find_only()
         socket.connection = None
         if socket in self.unproven:
             self.unproven.remove(socket)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,12 +24,23 @@ _MAX_CACHED: Final = 128  # characters of a name that is remembered
 
 
 class Names:
-    """Event names as they begin a packet's array: `"talk",`. Bounded: when full, it starts again."""
+    """Event names as they begin a packet's array: `"talk",`, and those heard as `["talk"`. Bounded: when full, again."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_heard", "_known", "heard")
 
     def __init__(self) -> None:
         self._known: dict[str, bytes] = {}
+        self._heard: dict[bytes, str] = {}
+        self.heard: Callable[[bytes], str | None] = self._heard.get
+        """The name of an event whose array begins so; None: not heard before."""
+
+    def learn(self, name: str, array: bytes) -> None:
+        """`name` was decoded from `array`: so one that begins alike has the same name."""
+        head = array[: array.find(b",")]
+        if head not in self._heard and len(name) <= _MAX_CACHED and head == b"[" + self.get(name)[:-1]:
+            if len(self._heard) >= _MAX_NAMES:
+                self._heard.clear()
+            self._heard[head] = name
 
     def get(self, name: str) -> bytes:
         encoded = self._known.get(name)
@@ -46,7 +58,18 @@ class Names:
 class NamespaceSocket:
     """`connection` is None once the namespace is left; every call then does nothing."""
 
-    __slots__ = ("_names", "_prefix", "connection", "handler", "id", "namespace", "pid", "request", "unproven")
+    __slots__ = (
+        "_names",
+        "_prefix",
+        "connection",
+        "handler",
+        "id",
+        "namespace",
+        "packet_head",
+        "pid",
+        "request",
+        "unproven",
+    )
 
     handler: SocketHandler
 
@@ -58,7 +81,8 @@ class NamespaceSocket:
         self.pid: str | None = None
         self.unproven = False  # has delivered since the last ping
         self._names = names
-        self._prefix = event_prefix(namespace) + b"["
+        self.packet_head = event_prefix(namespace)
+        self._prefix = self.packet_head + b"["
 
     @property
     def authorization(self) -> bytes | None:
@@ -75,11 +99,11 @@ class NamespaceSocket:
             connection.unproven.append(self)
         end = b"]" if offset is None else b",%b]" % _encode(offset)
         if ack_id is None and not attachments:
-            websocket = connection.websocket
-            if websocket is not None:
-                websocket.send_text(self._prefix, self._names.get(type_), body, end)
+            packet = self._prefix + self._names.get(type_) + body + end
+            if connection.websocket is not None:
+                connection.websocket.send_text(packet)
             else:
-                connection.write(self._prefix, self._names.get(type_), body, end)
+                connection.write(packet)
         else:
             self._write(connection, self._names.get(type_) + body + end, attachments, ack_id)
 
