@@ -41,10 +41,10 @@ async def test_the_limit_per_address() -> None:
 
 
 async def test_loopback_has_no_limit_of_its_own() -> None:
-    async with listening(ListenerSettings(port=0, connections_per_address=1)) as server, connect(server):
-        async with connect(server) as second:
-            second.send(GET)
-            assert (await second.response())[0] == 200
+    settings = ListenerSettings(port=0, connections_per_address=1)
+    async with listening(settings) as server, connect(server), connect(server) as second:
+        second.send(GET)
+        assert (await second.response())[0] == 200
 
 
 async def test_of_too_many_half_open_connections_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +114,7 @@ async def test_a_gateway_that_raises_refuses_with_500() -> None:
 async def test_exhausted_descriptors_harm_nobody_and_pass() -> None:
     """C12: what can't be accepted is closed or waits, without spinning; then all is well again."""
     async with listening() as server, websocket(server) as client:
+        "x".encode("idna")  # imported on first use, which takes a descriptor
         before = resource.getrlimit(resource.RLIMIT_NOFILE)
         extra = [socket.socket() for _ in range(40)]
         used = max(item.fileno() for item in extra) + 1

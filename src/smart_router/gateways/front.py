@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from smart_router.errors import ProtocolError
 from smart_router.gateways.http import HttpProtocol
@@ -38,9 +38,8 @@ class Front(asyncio.BufferedProtocol):
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         service = self._service
-        self._transport = transport
+        transport = self._transport = cast(asyncio.Transport, transport)
         peername = transport.get_extra_info("peername")
         self._address = str(peername[0]) if isinstance(peername, tuple) else ""
         trusted = service.proxies.trusts(self._address)
@@ -82,7 +81,7 @@ class Front(asyncio.BufferedProtocol):
             return
         size = proxy_tail(read)
         if len(self._buffer) < PROXY_HEAD + size:
-            self._buffer.extend(bytes(size))
+            self._buffer = self._buffer + bytes(size)  # a new one: the transport still holds the old
         if len(read) == PROXY_HEAD + size:
             source = proxy_source(read[:PROXY_HEAD], read[PROXY_HEAD:])
             if source is not None and not self._move_to(source):

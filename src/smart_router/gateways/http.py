@@ -318,6 +318,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _give_up(self, refusal: Refusal) -> None:
         service = self._service
         service.counters.requests_refused += 1
+        if self._place is not None:
+            self._place.no_longer_half_open(self)
         service.log.info(
             "http_refused", status=refusal.status, reason=refusal.body.decode("latin-1"), peer=self._address
         )

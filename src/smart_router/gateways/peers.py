@@ -47,7 +47,9 @@ class Peer:
         self._half_open[connection] = None
         limit = self._peers.half_open
         if limit and len(self._half_open) > limit:
-            next(iter(self._half_open)).too_many()
+            oldest = next(iter(self._half_open))
+            del self._half_open[oldest]
+            oldest.too_many()
 
     def no_longer_half_open(self, connection: HalfOpen) -> None:
         if self._half_open is not None:
