@@ -296,6 +296,8 @@ class SocketIOConnection(EngineConnection):
         socket.handler.closed(by_client)
 
     def ended(self) -> None:
+        # Deadlines holds on to us until our last time has passed: the attachments that we were waiting for go now.
+        self._protocol = SocketConnection(0.0, self._gateway.limits)
         for namespace in list(self._sockets):
             try:
                 self._forget(namespace, by_client=False)

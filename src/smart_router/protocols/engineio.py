@@ -272,6 +272,8 @@ class EngineSession:
         if self.close_reason is None:
             self.close_reason = reason
             self.abort_upgrade()
+            if self._polling is not None:
+                self._polling.take_packets()
 
     def _check_alive(self, now: float) -> None:
         if self.closed:
