@@ -77,6 +77,14 @@ async def test_what_it_does_not_understand_it_leaves_alone(node: Node, payload: 
         assert (await user.receive()).payload["text"] == "You said: still there?"
 
 
+@pytest.mark.parametrize("fields", [{}, {"metadata": {}}, {"metadata": {"service": False}}, {"metadata": 5}])
+async def test_naming_a_service_alone_does_not_leave_the_bot(node: Node, fields: dict[str, object]) -> None:
+    async with connect(url(node), actor="ui/456/u1") as user:
+        ids = {**IDS, "service": "livechat/acme"}
+        await user.send("talk", ids=ids, payload={"text": "you there?"}, **fields)  # type: ignore[arg-type]
+        assert (await user.receive()).sender == "agent/456/bot"
+
+
 async def test_a_message_that_waited_for_the_bot_is_answered_when_it_starts(tmp_path: Path) -> None:
     settings = demo(tmp_path / "data")
     async with running(replace(settings, demo=False)) as node, connect(url(node), actor="ui/456/u1") as user:
