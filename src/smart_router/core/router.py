@@ -38,6 +38,7 @@ Reply = Callable[[bytes], None]
 """The sender's acknowledgement: takes one JSON object."""
 
 _encode: Final = msgspec.json.Encoder().encode
+_BRACE: Final = 0x7B
 _log = structlog.get_logger("smart_router.router")
 _NOT_BUILT: Final = ("receipt", "deliver", "reply", "trace")
 
@@ -196,7 +197,8 @@ class Router:
     def _context(
         self, session: Session, type_: str, envelope: Envelope, raw: bytes, attachments: tuple[bytes, ...]
     ) -> Context:
-        context = Context(self, session, type_, envelope, rest_of(raw) if envelope.forged else raw[1:])
+        plain = raw[0] == _BRACE and not envelope.forged  # white space may stand before the object
+        context = Context(self, session, type_, envelope, raw[1:] if plain else rest_of(raw))
         context.attachments = attachments
         if envelope.options.id is not None:
             self._repeats[session.actor, envelope.options.id] = []
