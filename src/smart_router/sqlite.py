@@ -113,7 +113,7 @@ def translate(error: sqlite3.Error | OSError, path: Path) -> StorageError:
 
 
 def _cannot_grow(path: Path) -> bool:
-    """SQLite hides the errno of a failed write: a write as far into a file beside it tells whether room is the reason."""
+    """SQLite hides the errno of a failed write: one as far into a file beside it tells whether room is the reason."""
     wal, probe = path.with_name(path.name + "-wal"), path.with_name(path.name + ".probe")
     try:
         size = wal.stat().st_size if wal.exists() else path.stat().st_size

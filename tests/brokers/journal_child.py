@@ -41,6 +41,10 @@ async def main(path: str, first: int, count: int) -> int:
         if not ended.done():
             ended.set_result(7)
 
+    def finish() -> None:
+        if not ended.done():
+            ended.set_result(0)
+
     broker = EmbeddedBroker(f"embedded://{path}", SystemClock(), on_failed=failed)
     await broker.open()
     subscription = await broker.subscribe("live/0", POLICY, Half(broker))
@@ -63,7 +67,7 @@ async def main(path: str, first: int, count: int) -> int:
             break
         send(number)
     if not ended.done():
-        loop.call_later(1, lambda: ended.done() or ended.set_result(0))
+        loop.call_later(1, finish)
     status = await ended
     if status == 0:
         await broker.close()

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from smart_router.clock import SystemClock
 CHILD = [sys.executable, "-m", "tests.brokers.journal_child"]
 ROOT = Path(__file__).parents[2]
 POLICY = MailboxPolicy(max_messages=0, max_bytes=0)
+PIPED: Any = {"stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
 STRACE = shutil.which("strace")
 
 needs_strace = pytest.mark.skipif(STRACE is None, reason="strace is not installed")
@@ -36,7 +38,7 @@ class Life:
 
 def live(command: list[str], seconds: float) -> Life:
     """Kills the child that long after it said that it is open."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+    with subprocess.Popen(command, **PIPED) as child:
         assert child.stdout is not None
         first = child.stdout.readline()
         timer = threading.Timer(seconds, child.kill)
@@ -88,12 +90,12 @@ async def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 200])
 async def test_a_kill_at_a_write_loses_nothing(tmp_path: Path, number: int) -> None:
     path = tmp_path / "journal.db"
-    lives = [Life(subprocess.run([*CHILD, str(path), "1", "100"], stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout)]
+    lives = [Life(subprocess.run([*CHILD, str(path), "1", "100"], check=False, **PIPED).stdout)]
     assert len(lives[0].acknowledged) == 100
     strace = [str(STRACE), "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64"]
     strace += ["-e", f"inject=pwrite64:signal=KILL:when={number}"]
     command = [*strace, *CHILD, str(path), "1001", "2000"]
-    lives.append(Life(subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout))
+    lives.append(Life(subprocess.run(command, check=False, **PIPED).stdout))
     await assert_nothing_lost(path, lives)
 
 
@@ -136,7 +138,7 @@ async def test_a_failed_sync_ends_the_journal(tmp_path: Path, number: int) -> No
     path, trace = tmp_path / "journal.db", tmp_path / "trace"
     strace = [str(STRACE), "-f", "-qq", "-o", str(trace), "-e", "trace=fdatasync,fsync,pwrite64"]
     strace += ["-e", f"inject=fdatasync:error=EIO:when={number}"]
-    result = subprocess.run([*strace, *CHILD, str(path), "1"], stdout=subprocess.PIPE, text=True, cwd=ROOT, timeout=30)
+    result = subprocess.run([*strace, *CHILD, str(path), "1"], check=False, **PIPED, timeout=30)
     life = Life(result.stdout)
     assert result.returncode == 7
     after = life.lines[life.lines.index("failed storage_failed") :]

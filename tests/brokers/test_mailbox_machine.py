@@ -1,7 +1,7 @@
-"""The mailbox against a model: an ordered list. Nothing acknowledged is lost, nothing comes out of order or twice unsaid.
+"""The mailbox against a model: an ordered list. Nothing acknowledged is lost, out of order or twice unsaid.
 
-Every message whose put was answered without refusal is, at each step, in exactly one place: confirmed, waiting, held, or
-ended with a reason.
+Every message whose put was answered without refusal is, at each step, somewhere: confirmed, waiting, held, or ended
+with a reason.
 """
 
 import asyncio

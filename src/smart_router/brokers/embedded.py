@@ -33,10 +33,11 @@ from smart_router.brokers.dedup import DedupWindow
 from smart_router.brokers.journal import Journal
 from smart_router.brokers.journalfile import Found, Opened, open_file
 from smart_router.brokers.lane import Lane, Stub
-from smart_router.brokers.mailbox import PAGE, Mailbox
+from smart_router.brokers.mailbox import Mailbox
 from smart_router.brokers.options import EmbeddedOptions
 from smart_router.brokers.pages import Pages
 from smart_router.brokers.slot import ENDED, GONE, HELD, NONE, QUEUED, SAFE, Group, Slot, slot_of
+from smart_router.brokers.waiting import PAGE, Waiting
 from smart_router.brokers.writer import Reader, Writer
 from smart_router.clock import Clock, Deadlines
 from smart_router.errors import ConfigError, Refused, RouterError, StorageError, StorageFailed
@@ -195,14 +196,8 @@ class EmbeddedBroker:
             deadline = int(now * 1000) + message.expires_at - message.at if message.expires_at else 0
             self._seq = seq = self._seq + 1
             if journal is None or not box.policy.durable:
-                entry.slot = slot = Slot(box, seq, NONE, deadline, None)
-                if box.ready and not box.depth:
-                    box.hand(entry, slot)
-                elif (error := box.put(entry, slot)) is not None:
-                    self._refuse(entry, error, done)
-                    continue
-                if done is not None:
-                    done(SAFE)
+                entry.slot = Slot(box, seq, NONE, deadline, None)
+                self._put_in_memory(entry, box, done)
                 continue
             entry.slot = slot = Slot(box, seq, QUEUED, deadline, done)
             if journal.refusal is not None:
@@ -214,6 +209,16 @@ class EmbeddedBroker:
                 self._refuse(entry, error, done)
             else:
                 journal.add(entry, at_once=whole or not box.subs)
+
+    def _put_in_memory(self, entry: Entry, box: Mailbox, done: PutDone | None) -> None:
+        slot = slot_of(entry)
+        if box.ready and not box.depth:
+            box.hand(entry, slot)
+        elif (error := box.put(entry, slot)) is not None:
+            self._refuse(entry, error, done)
+            return
+        if done is not None:
+            done(SAFE)
 
     def _refuse(self, entry: Entry, error: RouterError, done: PutDone | None) -> None:
         slot = slot_of(entry)
@@ -229,21 +234,20 @@ class EmbeddedBroker:
         sender, own, answer = dedup
         key = (sender, own)
         known = self._dedup.answer(key, self._now())
+        done = done or _ignore
         if known is not None:
-            if done is not None:
-                done(PutResult({}, known))
+            done(PutResult({}, known))
             return
 
         def repeat(result: PutResult) -> None:
             if result.refused:
                 self._put_once(entries, done, dedup)
-            elif done is not None:
+            else:
                 done(result)
 
         def finished(result: PutResult) -> None:
             repeats = self._dedup.finish(key, answer, result, self._now())
-            if done is not None:
-                done(result)
+            done(result)
             for told in repeats:
                 told(result if result.refused else PutResult({}, answer))
 
@@ -284,7 +288,7 @@ class EmbeddedBroker:
                 done(SAFE)
 
     def release(self, entries: Sequence[Entry], *, delay: float = 0.0) -> None:
-        by_box: dict[Mailbox, list[Entry]] = {}
+        by_box: dict[Waiting, list[Entry]] = {}
         for entry in entries:
             slot = entry.slot
             if isinstance(slot, Slot) and slot.state == HELD:
@@ -300,7 +304,7 @@ class EmbeddedBroker:
     def next_order(self) -> int:
         return next(self._order)
 
-    def watch(self, box: Mailbox) -> None:
+    def watch(self, box: Waiting) -> None:
         assert self.deadlines is not None
         self.deadlines.watch(box)
 
@@ -310,17 +314,17 @@ class EmbeddedBroker:
         self._ended += 1
         self.on_end(entry, end, reason)
 
-    def end_stub(self, box: Mailbox, stub: Stub, end: End, reason: str) -> None:
+    def end_stub(self, box: Waiting, stub: Stub, end: End, reason: str) -> None:
         self._pages.end(box, stub, end, reason)
 
-    def load(self, box: Mailbox, lane: Lane) -> None:
+    def load(self, box: Waiting, lane: Lane) -> None:
         self._pages.load(box, lane)
 
     def keep_cold(self, entry: Entry) -> None:
         assert self._journal is not None
         self._journal.keep(entry)
 
-    def vanish(self, box: Mailbox) -> None:
+    def vanish(self, box: Waiting) -> None:
         box.deleted = True
         if self._boxes.get(box.address) is box:
             del self._boxes[box.address]
@@ -453,6 +457,10 @@ class EmbeddedBroker:
             healthy=trouble is None,
             reason=trouble.message if trouble is not None else "",
         )
+
+
+def _ignore(result: PutResult) -> None:
+    """The caller did not ask."""
 
 
 def _copy(entry: Entry) -> Entry:

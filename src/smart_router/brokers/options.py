@@ -12,7 +12,7 @@ __all__ = ["EmbeddedOptions"]
 class EmbeddedOptions(msgspec.Struct, frozen=True):
     """`commit_delay`: seconds that the row of a delivered message waits for its confirmation, 0: none.
 
-    `memory_limit`: bytes that may wait in memory mailboxes. `probe_every`: seconds between looks for room on a full disk.
+    `memory_limit`: bytes that may wait in memory mailboxes. `probe_every`: seconds between looks for room on the disk.
     """
 
     commit_delay: float = 0.005

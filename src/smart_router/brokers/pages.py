@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable
 
 from smart_router.brokers.base import End, Entry
 from smart_router.brokers.lane import NEVER, Lane, Stub
-from smart_router.brokers.mailbox import PAGE, PAGE_BYTES, Mailbox
 from smart_router.brokers.rows import CorruptRow, decode_row
 from smart_router.brokers.slot import COLD, WRITTEN, Slot
+from smart_router.brokers.waiting import PAGE, PAGE_BYTES, Waiting
 from smart_router.brokers.writer import Reader
 from smart_router.errors import StorageError
 
 __all__ = ["Pages"]
 
-_End = tuple[Mailbox, Stub, End, str]
+_End = tuple[Waiting, Stub, End, str]
 
 
 class Pages:
@@ -37,7 +37,7 @@ class Pages:
         self._ending = False
         self._settled: list[asyncio.Future[None]] = []
 
-    def load(self, box: Mailbox, lane: Lane) -> None:
+    def load(self, box: Waiting, lane: Lane) -> None:
         """Fills the page of `lane`: at once with what is in memory still, else when the reader has brought it."""
         stubs = _that_fit(lane.stubs(PAGE - len(lane.page or ())))
         ready: dict[int, Entry | None] = {}
@@ -58,7 +58,7 @@ class Pages:
 
         self._read([(box, stub) for stub in wanted], loaded)
 
-    def _read(self, wanted: list[tuple[Mailbox, Stub]], done: Callable[[dict[int, Entry | None]], None]) -> None:
+    def _read(self, wanted: list[tuple[Waiting, Stub]], done: Callable[[dict[int, Entry | None]], None]) -> None:
         def arrived(rows: dict[int, bytes], error: StorageError | None) -> None:
             if error is not None:
                 self._failed(error)
@@ -66,7 +66,7 @@ class Pages:
 
         self._reader.submit([stub.seq for _, stub in wanted], arrived)
 
-    def _entry(self, box: Mailbox, stub: Stub, data: bytes | None) -> Entry | None:
+    def _entry(self, box: Waiting, stub: Stub, data: bytes | None) -> Entry | None:
         kept = self._kept.get(stub.seq)
         if kept is not None:
             return kept
@@ -84,13 +84,13 @@ class Pages:
         entry.slot = slot
         return entry
 
-    async def fetch(self, box: Mailbox, stubs: Iterable[Stub]) -> dict[int, Entry]:
+    async def fetch(self, box: Waiting, stubs: Iterable[Stub]) -> dict[int, Entry]:
         """The entries of these stubs, which keep their place; those that can be read."""
         future: asyncio.Future[dict[int, Entry | None]] = asyncio.get_running_loop().create_future()
         self._read([(box, stub) for stub in stubs], future.set_result)
         return {seq: entry for seq, entry in (await future).items() if entry is not None}
 
-    def end(self, box: Mailbox, stub: Stub, end: End, reason: str) -> None:
+    def end(self, box: Waiting, stub: Stub, end: End, reason: str) -> None:
         """Ends what a stub stood for, soon, and in the order of the calls."""
         kept = self._kept.get(stub.seq)
         if kept is not None:

@@ -14,7 +14,8 @@ from smart_router.brokers.base import Entry, PutDone, PutResult
 from smart_router.errors import RouterError
 
 if TYPE_CHECKING:
-    from smart_router.brokers.mailbox import Mailbox, MailboxSubscription
+    from smart_router.brokers.mailbox import MailboxSubscription
+    from smart_router.brokers.waiting import Waiting
 
 __all__ = [
     "COLD",
@@ -57,7 +58,7 @@ class Slot:
 
     __slots__ = ("box", "deadline", "done", "order", "row", "seq", "state", "sub")
 
-    def __init__(self, box: Mailbox, seq: int, row: int, deadline: int, done: PutDone | None) -> None:
+    def __init__(self, box: Waiting, seq: int, row: int, deadline: int, done: PutDone | None) -> None:
         self.box = box
         self.seq = seq
         self.row = row

@@ -1,4 +1,4 @@
-"""The journal's threads: one writes batches, one reads pages. Each owns a connection; the event loop gets the results."""
+"""The journal's threads: one writes batches, one reads pages. Each owns a connection; the loop gets the results."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class _Worker(threading.Thread):
 class Writer(_Worker):
     """One commit per batch, with fsync; a checkpoint of its own when 16 MiB have gone into the log.
 
-    `done(batch, error)`: a batch without error is on disk. `failed(error)`: the medium failed (in a checkpoint: what was
-    committed is safe in the log). After a StorageFailed nothing is written, synced or closed again: a second fsync may
-    succeed although the first has lost pages.
+    `done(batch, error)`: a batch without error is on disk. `failed(error)`: the medium failed (in a checkpoint: what
+    was committed is safe in the log). After a StorageFailed nothing is written, synced or closed again: a second fsync
+    may succeed although the first has lost pages.
     """
 
     def __init__(
@@ -138,15 +138,15 @@ def _commit(connection: sqlite3.Connection, batch: Batch) -> None:
     for start in range(0, len(rows), 2 * _ROWS_A_STATEMENT):
         part = rows[start : start + 2 * _ROWS_A_STATEMENT]
         places = ",".join(("(?,?)",) * (len(part) // 2))
-        connection.execute(f"insert into message (seq, data) values {places}", part)  # noqa: S608 - places only
+        connection.execute(f"insert into message (seq, data) values {places}", part)  # noqa: S608 (places only)
     for start in range(0, len(batch.keys), _ROWS_A_STATEMENT):
         keys = batch.keys[start : start + _ROWS_A_STATEMENT]
         places = ",".join(("(?,?,?,?)",) * len(keys))
-        sql = f"insert or replace into dedup (sender, key, answer, at) values {places}"  # noqa: S608 - places only
+        sql = f"insert or replace into dedup (sender, key, answer, at) values {places}"  # noqa: S608 (places only)
         connection.execute(sql, [value for key in keys for value in key])
     batch.deletes.sort()
     for places, seqs in in_lists(batch.deletes):
-        connection.execute(f"delete from message where seq in ({places})", seqs)  # noqa: S608 - places only
+        connection.execute(f"delete from message where seq in ({places})", seqs)  # noqa: S608 (places only)
     if batch.forget_before:
         connection.execute("delete from dedup where at < ?", (batch.forget_before,))
     if batch.probe:
@@ -178,7 +178,7 @@ class Reader(_Worker):
         failed: StorageError | None = None
         try:
             for places, part in in_lists(seqs):
-                sql = f"select seq, data from message where seq in ({places})"  # noqa: S608 - places only
+                sql = f"select seq, data from message where seq in ({places})"  # noqa: S608 (places only)
                 rows.update(self._connection.execute(sql, part).fetchall())
         except sqlite3.Error as error:
             failed = translate(error, self.path)
