@@ -1,0 +1,91 @@
+"""`script/faults`: runs scenarios, prints the table, and says by its exit status whether every promise was kept."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from faults.report import table, write_page
+from faults.run import CLASSES, Outcome, Workload, run
+from faults.schedule import SCENARIOS, schedule
+from faults.server import CONFIG, Server
+
+__all__ = ["main"]
+
+_SHORT = ("mixed", "storm")
+_FULL = tuple(SCENARIOS)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _options(given)
+    outcomes = uvloop.run(_all(options))
+    print(table(outcomes))
+    for outcome in outcomes:
+        for problem in outcome.problems:
+            print(f"FAILED {outcome.scenario}: {problem}")
+    if options.page:
+        write_page(options.page, outcomes, "script/faults " + shlex.join(given))
+    return int(any(outcome.problems for outcome in outcomes))
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="script/faults", description=__doc__)
+    parser.add_argument("--full", action="store_true", help="every scenario, 20 kills in each")
+    parser.add_argument("--scenario", action="append", choices=sorted(SCENARIOS), help="only this; may be repeated")
+    parser.add_argument("--seed", type=int, default=1, help="of the schedule and of the clients' choices")
+    parser.add_argument("--kills", type=int, help="in each scenario that has them (5; with --full 20)")
+    parser.add_argument("--clients", type=int, default=60, help="half of them send, half receive")
+    parser.add_argument("--rate", type=float, default=600, help="messages per second, all senders together")
+    parser.add_argument("--seconds", type=float, help="of load in each scenario (20; with --full 60)")
+    parser.add_argument("--retry", type=float, default=0.05, help="part of the answered messages that are sent again")
+    parser.add_argument("--workers", type=int, default=1, help="processes of clients")
+    parser.add_argument("--class", dest="classes", action="append", choices=CLASSES, help="only this delivery class")
+    parser.add_argument("--broker", default="embedded://", help="the server's broker, by URL")
+    parser.add_argument("--config", type=Path, default=CONFIG, help="of the server")
+    parser.add_argument("--keep", type=Path, help="a folder for records and logs, which then stay")
+    parser.add_argument("--page", type=Path, help="write the table to this page, docs/failure-benchmark.md")
+    options = parser.parse_args(arguments)
+    options.kills = options.kills if options.kills is not None else 20 if options.full else 5
+    options.seconds = options.seconds or (60.0 if options.full else 20.0)
+    options.scenario = options.scenario or list(_FULL if options.full else _SHORT)
+    return options
+
+
+async def _all(options: argparse.Namespace) -> list[Outcome]:
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="smart-router-faults-") as temporary:
+        for scenario in options.scenario:
+            folder = Path(options.keep or temporary) / scenario
+            folder.mkdir(parents=True)
+            outcomes.append(await _one(scenario, options, folder))
+    return outcomes
+
+
+async def _one(scenario: str, options: argparse.Namespace, folder: Path) -> Outcome:
+    steps = schedule(scenario, options.seed, options.seconds, options.kills)
+    print(f"== {scenario}, seed {options.seed}")
+    for step in steps:
+        print(f"   {step}", flush=True)
+    workload = Workload(
+        options.clients,
+        options.rate,
+        options.seed,
+        options.retry,
+        options.workers,
+        tuple(options.classes or CLASSES),
+    )
+    server = Server(folder, options.config, {"SMART_ROUTER_BROKER": options.broker})
+    try:
+        return await run(scenario, steps, options.seconds, workload, server, folder)
+    finally:
+        await server.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
