@@ -7,6 +7,7 @@ prints its code; a failed journal prints `failed` and ends with status 7.
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 
 from smart_router.brokers.base import Entry, MailboxPolicy, PutResult
 from smart_router.brokers.embedded import EmbeddedBroker
@@ -30,6 +31,16 @@ class Half:
         if number % 8 == 0:
             say(f"got {number}")
             self._broker.ack([entry])
+
+
+async def send_all(
+    numbers: range, window: asyncio.Semaphore, send: Callable[[int], None], ended: asyncio.Future[int]
+) -> None:
+    for number in numbers:
+        await window.acquire()
+        if ended.done():
+            return
+        send(number)
 
 
 async def main(path: str, first: int, count: int) -> int:
@@ -61,13 +72,8 @@ async def main(path: str, first: int, count: int) -> int:
         message = Message(id=str(number), sender="child/1", at=0, type="n", body=str(number).encode() * 20)
         broker.put([Entry(message, address, POLICY)], done)
 
-    for number in range(first, first + count):
-        await window.acquire()
-        if ended.done():
-            break
-        send(number)
-    if not ended.done():
-        loop.call_later(1, finish)
+    await send_all(range(first, first + count), window, send, ended)
+    loop.call_later(1, finish)
     status = await ended
     if status == 0:
         await broker.close()

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -234,7 +235,8 @@ class EmbeddedBroker:
         sender, own, answer = dedup
         key = (sender, own)
         known = self._dedup.answer(key, self._now())
-        done = done or _ignore
+        if done is None:
+            done = partial(self._end_refused, entries)
         if known is not None:
             done(PutResult({}, known))
             return
@@ -260,6 +262,12 @@ class EmbeddedBroker:
             group(SAFE)
         else:
             self._journal.add_key(key, answer, group)
+
+    def _end_refused(self, entries: Sequence[Entry], result: PutResult) -> None:
+        """Nobody waits for the answer: a refusal is an end."""
+        for entry in entries:
+            if (error := result.refused.get(entry.address) or result.refused.get("")) is not None:
+                self.on_end(entry, End.REFUSED, error.code)
 
     def recall(self, sender: str, key: str) -> bytes | Awaitable[bytes] | None:
         return self._dedup.recall((sender, key), self._now())
@@ -457,10 +465,6 @@ class EmbeddedBroker:
             healthy=trouble is None,
             reason=trouble.message if trouble is not None else "",
         )
-
-
-def _ignore(result: PutResult) -> None:
-    """The caller did not ask."""
 
 
 def _copy(entry: Entry) -> Entry:

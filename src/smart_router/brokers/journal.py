@@ -8,8 +8,8 @@ A row of a delivered message waits between half of `commit_delay` and the whole.
 longer than that, and when the timer fires late the confirmation may be in the socket, or read and put off to the end of
 the turn. So the timer only starts three hops of `call_soon`: the first may run before the next poll, the second runs
 after it and the reads that it found, the third after what these reads had put off; then the rows that are still needed
-go. On an idle loop three hops take some 20 µs. Tried on uvloop and asyncio (tests/brokers/test_elision.py): without hops
-a put-off confirmation comes too late on both.
+go. On an idle loop three hops take some 20 µs. Tried on uvloop and asyncio (tests/brokers/test_elision.py): without
+hops a put-off confirmation comes too late on both.
 
 The writer gets one batch at a time; the next collects while it commits: group commit without a timer.
 """
