@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-__all__ = ["ACTOR_ID", "Ids", "Message", "Options", "is_address"]
+__all__ = [
+    "ACTOR_ID",
+    "NO_OPTIONS",
+    "Envelope",
+    "Ids",
+    "Message",
+    "Options",
+    "decode_envelope",
+    "is_address",
+]
 
 ACTOR_ID: Final = re.compile(r"[A-Za-z0-9._~@:+\-]{1,128}\Z")
 """The own part of an actor's id, and a sub-endpoint's (specs: actor routing, Names)."""
@@ -37,6 +46,32 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False,
     deliver: str | None = None
     reply: float | None = None
     trace: bool | None = None
+
+
+NO_OPTIONS: Final = Options()
+
+
+class Envelope(msgspec.Struct, gc=False):
+    """What of a message is decoded, once. `metadata`, `payload` and other keys stay bytes until an action looks at them.
+
+    The last four are the router's own: what a sender put there is overwritten.
+    """
+
+    ids: dict[str, Any]
+    options: Options = NO_OPTIONS
+    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    sender: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="from", default=msgspec.UNSET)
+    at: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    redelivered: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def forged(self) -> bool:
+        unset = msgspec.UNSET
+        return not (self.id is unset and self.sender is unset and self.at is unset and self.redelivered is unset)
+
+
+decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
+"""Of one JSON object, checked in full. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
 
 
 class Message(msgspec.Struct, gc=False):

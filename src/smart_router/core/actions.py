@@ -10,41 +10,17 @@ import msgspec
 from smart_router.brokers.base import Entry
 from smart_router.core.endpoints import Target
 from smart_router.errors import Refused
-from smart_router.message import Message, Options
+from smart_router.message import NO_OPTIONS, Envelope, Message, Options
 
 if TYPE_CHECKING:
     from smart_router.core.router import Router
     from smart_router.core.sessions import Session
 
-__all__ = ["Context", "Envelope", "IncomingMessage", "NO_OPTIONS", "decode_envelope", "rest_of"]
+__all__ = ["Context", "IncomingMessage", "rest_of"]
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_raw: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-NO_OPTIONS: Final = Options()
-
-
-class Envelope(msgspec.Struct, gc=False):
-    """What of a message is decoded, once. `metadata`, `payload` and other keys stay bytes until an action looks at them.
-
-    The last four are the router's own: what a sender put there is overwritten.
-    """
-
-    ids: dict[str, Any]
-    options: Options = NO_OPTIONS
-    id: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    sender: msgspec.Raw | msgspec.UnsetType = msgspec.field(name="from", default=msgspec.UNSET)
-    at: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    redelivered: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-    @property
-    def forged(self) -> bool:
-        unset = msgspec.UNSET
-        return not (self.id is unset and self.sender is unset and self.at is unset and self.redelivered is unset)
-
-
-decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
-"""Of one JSON object, checked in full. Raises msgspec.MsgspecError, RecursionError, UnicodeDecodeError."""
 
 
 class IncomingMessage:

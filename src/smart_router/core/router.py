@@ -22,7 +22,7 @@ import structlog
 
 from smart_router.brokers.base import Broker, Capability, Entry, PutResult
 from smart_router.core.access import forbidden
-from smart_router.core.actions import NO_OPTIONS, Context, Envelope, decode_envelope, rest_of
+from smart_router.core.actions import Context, rest_of
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.events import EventHandler
 from smart_router.core.limits import NewMailboxes
@@ -30,7 +30,7 @@ from smart_router.core.reports import Reports
 from smart_router.core.routes import Route, Routes
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
-from smart_router.message import Ids, Message
+from smart_router.message import NO_OPTIONS, Envelope, Ids, Message, decode_envelope
 
 __all__ = ["Reply", "Router", "RouterStatistics"]
 

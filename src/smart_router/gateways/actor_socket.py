@@ -17,13 +17,12 @@ import msgspec
 
 from smart_router.brokers.base import Entry
 from smart_router.core.access import Identity, as_actor, forbidden
-from smart_router.core.actions import decode_envelope
 from smart_router.core.endpoints import Place
 from smart_router.core.limits import Rate
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
 from smart_router.gateways.base import CloseReason, Socket
-from smart_router.message import ACTOR_ID
+from smart_router.message import ACTOR_ID, decode_envelope
 from smart_router.protocols.socketio import take_attachments
 
 if TYPE_CHECKING:
