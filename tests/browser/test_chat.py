@@ -1,11 +1,13 @@
 """The page in a real browser: a person and the bot, a person and a person, a router that dies between them."""
 
 import re
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-from tests.browser.conftest import Demo, OpenPage
+from tests.browser.conftest import CONFIG, Demo, OpenPage
+from tests.conftest import StartServer
 
 __all__: list[str] = []
 
@@ -111,6 +113,41 @@ def test_a_killed_router_loses_and_doubles_no_line(open_page: OpenPage, demo: De
         page.reload()
         page.locator("body[data-connection=open]").wait_for()
         assert (texts(ours), texts(others)) == before
+
+
+def test_a_router_that_goes_in_good_order_is_waited_for(open_page: OpenPage, demo: Demo) -> None:
+    page = open_page("?as=ui")
+    say(page, "before")
+    expect(theirs(page)).to_have_count(1)
+    assert demo.server.stop() == 0
+    expect(page.get_by_role("status")).to_have_text(re.compile(r"Trying again in \d+ s|Connecting…"))
+    say(page, "meanwhile")
+    demo.start()
+    expect(page.get_by_role("status")).to_have_text("Connected", timeout=15_000)
+    expect(theirs(page)).to_have_count(2)
+    assert texts(mine(page)) == ["before", "meanwhile"]
+
+
+def test_with_authentication_the_page_needs_a_token(
+    context: BrowserContext, start_server: StartServer, tmp_path: Path
+) -> None:
+    tokens = [("page-token-0123456789", "ui/456/ada"), ("bot-token-0123456789", "agent/456/bot")]
+    auth = "".join(f'\n[[auth.tokens]]\ntoken = "{token}"\nsubject = "{subject}"\n' for token, subject in tokens)
+    config = tmp_path / "guarded.toml"
+    config.write_text(CONFIG.read_text() + auth)
+    server = start_server("--config", str(config), "--demo")
+    page = context.new_page()
+    page.goto(f"{server.url}/?as=ui&id=ada")
+    expect(page.get_by_role("status")).to_contain_text("asks for a valid token")
+    page.goto(f"{server.url}/?as=ui&id=ada#token=page-token-0123456789")
+    page.reload()
+    expect(page.get_by_role("status")).to_have_text("Connected")
+    assert "token" not in page.url
+    say(page, "may I?")
+    expect(theirs(page)).to_contain_text("You said: may I?")
+    other = context.new_page()
+    other.goto(f"{server.url}/?as=ui&id=somebody#token=page-token-0123456789")
+    expect(other.get_by_role("status")).to_contain_text("does not let you in")
 
 
 def test_what_others_write_is_text_and_nothing_else(open_page: OpenPage) -> None:
