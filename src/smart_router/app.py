@@ -222,7 +222,7 @@ class Node:
 
         def told(entry: Entry, state: End, reason: str) -> None:
             if state in (End.DROPPED, End.SUPERSEDED):
-                delivery.forget_recovery(entry.address)
+                delivery.recovery.forget(entry.address)
             if state is End.REFUSED and reason != "access":
                 delivery.tell_sender(entry, reason)
 

@@ -159,7 +159,7 @@ class Bench:
 
     def _told(self, entry: Entry, state: End, reason: str) -> None:
         if state in (End.DROPPED, End.SUPERSEDED):
-            self.delivery.forget_recovery(entry.address)
+            self.delivery.recovery.forget(entry.address)
         if state is End.REFUSED and reason != "access":
             self.delivery.tell_sender(entry, reason)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -18,42 +17,36 @@ MAX_DELIVERIES: Final = 20
 
 
 class Attempts:
-    """Counts them. `again`: called with the session whose `window = 1` has waited out a delay."""
+    """Counts them."""
 
     def __init__(self, broker: Broker, ends: Ends, random: Callable[[], float]) -> None:
         self._broker = broker
         self._ends = ends
         self._random = random
-        self.again: Callable[[Session], None] = lambda _session: None
 
-    def failed(self, session: Session, entry: Entry, detail: str) -> None:
-        """One more attempt has failed. While the message waits for its next, later ones go on, unless the window is 1."""
+    def failed(self, session: Session, entry: Entry, detail: str, now: float) -> None:
+        """One more attempt has failed. While the message waits for its next, later ones go on, unless the window is 1:
+
+        then it stays with the session (`retrying`), whose timer gives it back.
+        """
         policy = session.endpoint.settings.retry
         entry.attempts += 1
-        entry.session = None
         entry.redelivered = True
         if entry.attempts >= policy.attempts:
             self._ends.end(entry, End.FAILED, "attempts", f"{entry.attempts} attempts; the last: {detail}")
             return
         delay = retry_delay(policy, entry.attempts, self._random)
-        if session.window == 1:
-            session.waiting_for.add(session)
-            asyncio.get_running_loop().call_later(delay, self._released, session, entry)
+        if session.window == 1 and delay > 0:
+            session.retrying, session.retry_at = entry, now + delay
         else:
             self._broker.release((entry,), delay=delay)
-
-    def _released(self, session: Session, entry: Entry) -> None:
-        session.waiting_for.discard(session)
-        self._broker.release((entry,))
-        self.again(session)
 
     def given_back(self, entries: list[Entry], *, client: bool) -> None:
         """A session is gone: no attempt, and in order before what waits; but not for ever."""
         back: list[Entry] = []
         for entry in entries:
             entry.redelivered = True
-            entry.session = None
-            if client and entry.deliveries >= MAX_DELIVERIES:
+                if client and entry.deliveries >= MAX_DELIVERIES:
                 detail = f"{entry.deliveries} sessions ended while they had it"
                 self._ends.end(entry, End.FAILED, "deliveries", detail)
             else:

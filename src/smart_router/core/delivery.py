@@ -10,12 +10,14 @@ broker ─deliver─► Held ─► send ─► Link.deliver ─► wire
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, NamedTuple
 
 from smart_router.brokers.base import Broker, End, Entry
 from smart_router.clock import Deadlines
 from smart_router.core.attempts import Attempts
 from smart_router.core.mailbox import Held, Holdings
+from smart_router.core.recovery import Recovery
 from smart_router.core.reports import Reports
 from smart_router.core.sessions import Session, Sessions
 from smart_router.errors import Refused, RouterError
@@ -51,42 +53,50 @@ class Delivery:
         self._attempts = attempts
         self._deadlines = deadlines
         self._now = deadlines.clock.monotonic
-        self._holdings = Holdings(broker, self._send)
-        attempts.again = self._refill
+        self.holdings = Holdings(broker, self._send)
+        self.recovery = Recovery(broker, sessions, self.holdings, attempts, deadlines)
         self._redelivered = self._delivered = self._confirmed = self._timed_out = 0
-        self._refused = self._given_back = self._recovered = self._not_recovered = self._unknown = 0
+        self._refused = self._given_back = self._unknown = 0
 
     # attaching and detaching
 
     async def attach(self, session: Session) -> None:
         """Subscribes the session's mailboxes, says hello, lets deliveries begin. Raises StorageError, Refused."""
-        endpoint = session.endpoint
-        helds: list[Held] = []
-        if endpoint.own_mailbox:
-            helds.append(await self._holdings.own(session.actor, endpoint))
-        if endpoint.shared_mailbox:
-            helds.append(await self._holdings.shared(session.place.address, endpoint))
+        helds = await self._subscribe(session)
         if session.closed:
-            self._holdings.let_go(helds)
+            self.holdings.let_go(helds)
             return
         session.on_timer = self._on_timer
+        session.held = helds
+        for held in helds:
+            held.sessions.append(session)  # before older ones go, with whom the subscription would
         self._take_over(session)
         self.sessions.add(session)
-        for held in helds:
-            held.sessions.append(session)
-        session.held = helds
         session.ready = True
         session.link.hello(False)
         self._events.emit("session.registered", actor_id=session.actor, session_id=session.id)
         self._watch(session)
         self._refill(session)
 
+    async def _subscribe(self, session: Session) -> list[Held]:
+        endpoint = session.endpoint
+        helds: list[Held] = []
+        try:
+            if endpoint.own_mailbox:
+                helds.append(await self.holdings.own(session.actor, endpoint))
+            if endpoint.shared_mailbox:
+                helds.append(await self.holdings.shared(session.place.address, endpoint))
+        except BaseException:
+            self.holdings.let_go(helds)
+            raise
+        return helds
+
     def detach(self, session: Session, *, resumable: bool = False) -> None:
         """The connection is gone. What is unconfirmed goes back, or is kept for a recovery (`resumable`)."""
         if session.closed:
             return
         if resumable and session.recoverable and session.ready and not self._mates(session):
-            self._park(session)
+            self.recovery.park(session)
             return
         session.closed = True
         session.ready = False
@@ -97,7 +107,7 @@ class Delivery:
         self.sessions.remove(session)
         for mate in self._mates(session):
             self._settled(mate, session)
-        self._holdings.let_go(session.held)
+        self.holdings.let_go(session.held)
         for held in session.held:
             held.refill()
         if session.held:
@@ -125,11 +135,9 @@ class Delivery:
 
     def _give_back(self, session: Session) -> None:
         """All that the session has unconfirmed goes back, in the order it was written."""
-        entries = [entry for _, entry in session.parked] + list(session.inflight)
-        entries += [entry for entry, _ in session.pending.values()]
+        entries = [entry for _, entry in session.parked] + list(session.inflight) + session.take_pending()
         session.parked = []
-        session.inflight.clear()
-        session.pending.clear()
+        session.inflight = []
         session.bytes = 0
         session.confirmed = session.written
         self._given_back += len(entries)
@@ -140,9 +148,9 @@ class Delivery:
     def _take_over(self, session: Session) -> None:
         """Older sessions confirm what they have within a second, or it goes to the newer one first."""
         for older in list(self.sessions.of_actor(session.actor)):
+            older.recoverable = False  # from now on another session is given what comes
             if older.parked_until is not None:
                 older.parked_until = None
-                older.recoverable = False
                 self.detach(older)
             elif older.in_flight and older.endpoint.settings.deliver != "any":
                 session.waiting_for.add(older)
@@ -157,69 +165,19 @@ class Delivery:
                 session.takeover_at = None
                 self._refill(session)
 
-    # recovery
-
-    def _park(self, session: Session) -> None:
-        """Keeps what was in flight from the actor's own mailbox for a recovery; what is a shared one's goes back."""
-        own = [held for held in session.held if held.address == session.actor]
-        numbered = list(enumerate(session.inflight, session.confirmed + 1))
-        session.parked = [(number, entry) for number, entry in numbered if entry.address == session.actor]
-        shared = [entry for _, entry in numbered if entry.address != session.actor]
-        shared += [entry for entry, _ in session.pending.values()]
-        session.inflight.clear()
-        session.pending.clear()
-        session.bytes = 0
-        session.ready = False
-        session.barrier_at = None
-        session.parked_until = self._now() + session.endpoint.settings.recovery_window
-        for held in session.held:
-            if held not in own:
-                held.sessions.remove(session)
-        self._attempts.given_back(shared, client=session.ack == "client")
-        for held in own:
-            self._broker.release(held.hold_back())
-        self._holdings.let_go([held for held in session.held if held not in own])
-        self._watch(session)
-
-    def recoverable(self, pid: str) -> Session | None:
-        """The session that a client with this `pid` may take up again."""
-        session = self.sessions.of_pid(pid)
-        return session if session is not None and session.recoverable and not session.closed else None
-
     async def recover(self, session: Session, offset: int) -> None:
         """Goes on where the client was: up to `offset` is confirmed, then hello, then the rest, to the new `link`."""
-        if session.parked_until is None:
-            self._park(session)
-        session.parked_until = None
-        rest = [entry for number, entry in session.parked if number > offset]
-        done = [entry for number, entry in session.parked if number <= offset]
-        session.parked = []
-        session.confirmed = session.written
-        self._broker.ack(done)
-        self._confirmed += len(done)
-        if session.endpoint.shared_mailbox:
-            await self._join_shared(session)
-        session.full = session.late = False
-        session.ready = True
+        resumed = await self.recovery.resume(session, offset)
+        if resumed is None:
+            return
+        if resumed.confirmed:
+            self._done(session, resumed.confirmed)
         session.link.hello(True)
-        self._recovered += 1
-        for entry in rest:
+        for entry in resumed.rest:
             entry.redelivered = True
             self._send(session, entry)
         self._watch(session)
         self._refill(session)
-
-    async def _join_shared(self, session: Session) -> None:
-        held = await self._holdings.shared(session.place.address, session.endpoint)
-        if session not in held.sessions:
-            held.sessions.append(session)
-        session.held = [each for each in session.held if each.address == session.actor] + [held]
-
-    def forget_recovery(self, address: str) -> None:
-        """Something of this mailbox was dropped: who is away can't take up again without a gap."""
-        for session in self.sessions.of_actor(address):
-            if session.parked_until is not None:
-                session.recoverable = False
 
     # the hot path
 
@@ -227,9 +185,9 @@ class Delivery:
         reader = session.reader
         if reader is not None and not reader.may(entry.address, entry.message.type, entry.message.sender):
             self._ends.end(entry, End.REFUSED, "access", "the recipient's token does not allow to read it")
+            asyncio.get_running_loop().call_soon(self._refill, session)  # its place in the window is free
             return
         session.written = number = session.written + 1
-        entry.session = session
         entry.deliveries += 1
         self._delivered += 1
         if entry.redelivered:
@@ -313,7 +271,7 @@ class Delivery:
             self._done(session, [entry])
         else:
             self._refused += 1
-            self._attempts.failed(session, entry, nack or "refused")
+            self._attempts.failed(session, entry, nack or "refused", self._now())
         if not session.pending:
             for mate in self._mates(session):
                 self._settled(mate, session)
@@ -341,6 +299,9 @@ class Delivery:
             for held in session.held:
                 self._broker.release(held.hold_back())
                 held.refill()
+        if session.retry_at is not None and session.retry_at <= now:
+            self._broker.release(session.take_retrying())
+            self._refill(session)
         self._time_out_pending(session, now)
 
     def _end_takeover(self, session: Session) -> None:
@@ -349,6 +310,8 @@ class Delivery:
         session.waiting_for = set()
         for other in older:
             self._give_back(other)
+            for mate in self._mates(other):
+                self._settled(mate, other)
         self._refill(session)
 
     def _time_out_pending(self, session: Session, now: float) -> None:
@@ -357,7 +320,7 @@ class Delivery:
             entry, _ = session.pending.pop(number)
             session.bytes -= len(entry.message.body)
             self._timed_out += 1
-            self._attempts.failed(session, entry, "no answer within the delivery timeout")
+            self._attempts.failed(session, entry, "no answer within the delivery timeout", now)
         if late:
             self._refill(session)
 
@@ -370,14 +333,14 @@ class Delivery:
     def statistics(self) -> DeliveryStatistics:
         return DeliveryStatistics(
             len(self.sessions),
-            len(self._holdings),
+            len(self.holdings),
             self._delivered,
             self._confirmed,
             self._redelivered,
             self._timed_out,
             self._refused,
             self._given_back,
-            self._recovered,
-            self._not_recovered,
+            self.recovery.recovered,
+            self.recovery.missed,
             self._unknown,
         )

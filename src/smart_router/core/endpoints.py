@@ -84,7 +84,7 @@ class Endpoints:
         return Place(endpoint, sub or None)
 
     def target(self, address: object) -> Target:
-        """What `address` stands for. Raises Refused: no address, unknown endpoint, or one that its mode gives no mailbox."""
+        """What `address` stands for. Raises Refused: no address, an unknown endpoint, or no mailbox in its mode."""
         if isinstance(address, str) and (known := self._targets.get(address)) is not None:
             return known
         return self._resolve(address)
@@ -94,7 +94,8 @@ class Endpoints:
             shown = address[:128] if isinstance(address, str) else type(address).__name__
             raise Refused(
                 "bad_address",
-                f"{shown!r} is not an address: write endpoint/actor, or endpoint/sub/actor, of letters, digits and . _ ~ @ : + -",
+                f"{shown!r} is not an address: write endpoint/actor, or endpoint/sub/actor, "
+                "of letters, digits and . _ ~ @ : + -",
                 address=shown,
             )
         target = self._parse(address)
@@ -104,7 +105,8 @@ class Endpoints:
             kind = "an actor's own" if target.is_actor else "a shared"
             raise Refused(
                 "no_mailbox",
-                f"{address!r} has no mailbox: endpoint {target.endpoint.name!r} gives nobody {kind} one (mailbox mode).",
+                f"{address!r} has no mailbox: endpoint {target.endpoint.name!r} gives nobody {kind} one "
+                "(mailbox mode).",
                 address=address,
             )
         if len(self._targets) >= _KNOWN_TARGETS:

@@ -21,7 +21,7 @@ import msgspec
 import structlog
 
 from smart_router.brokers.base import Broker, Capability, Entry, PutResult
-from smart_router.core.access import forbidden
+from smart_router.core.access import Permissions, forbidden
 from smart_router.core.actions import Context, rest_of
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.events import EventHandler
@@ -71,6 +71,7 @@ class Router:
         self._new_mailboxes = new_mailboxes
         self.ids = ids
         self._repeats: dict[tuple[str, str], list[tuple[Session, Reply | None]]] = {}
+        self._routes = {endpoint.name: routes.of(endpoint.name) for endpoint in endpoints}
         self._tasks: set[asyncio.Future[None]] = set()
         self._received = self._published = self._refused = self._repeated = 0
         self._route_errors = self._no_route = 0
@@ -95,7 +96,7 @@ class Router:
             return None
         return self.route(session, type_, envelope, raw, attachments, reply)
 
-    def route(  # noqa: PLR0913 (the hot path builds no object to hold them)
+    def route(
         self,
         session: Session,
         type_: str,
@@ -188,11 +189,11 @@ class Router:
             self._answer_repeats((actor, key), _encode({"error": error.as_dict()}))
 
     def _route(self, session: Session, type_: str) -> Route:
-        try:
-            return self.routes.find(session.endpoint.name, type_)
-        except Refused:
+        route = self._routes[session.endpoint.name].get(type_)
+        if route is None:
             self._no_route += 1
-            raise
+            return self.routes.find(session.endpoint.name, type_)
+        return route
 
     def _context(
         self, session: Session, type_: str, envelope: Envelope, raw: bytes, attachments: tuple[bytes, ...]
@@ -231,7 +232,8 @@ class Router:
     def _put(self, context: Context, reply: Reply | None) -> None:
         session, entries = context.session, context.entries
         try:
-            self._access(session, entries)
+            if session.publisher is not None:
+                self._access(session.publisher, entries)
             self._open_mailboxes(session, entries)
         except RouterError as error:
             self._answer_first(context, _encode({"error": error.as_dict()}))
@@ -253,10 +255,7 @@ class Router:
         done = functools.partial(self._done, context, answer, reply)
         self._broker.put(entries, done, (session.actor, key, answer) if key is not None else None)
 
-    def _access(self, session: Session, entries: list[Entry]) -> None:
-        publisher = session.publisher
-        if publisher is None:
-            return
+    def _access(self, publisher: Permissions, entries: list[Entry]) -> None:
         for entry in entries:
             if not publisher.may(entry.address, entry.message.type):
                 raise forbidden(f"publish {entry.message.type!r} to {entry.address!r}", address=entry.address)

@@ -18,7 +18,7 @@ _RESERVED: Final = frozenset({"iam", "refresh", "whoareyou", "hello", "error"})
 
 
 class Route(NamedTuple):
-    """`is_async`: a coroutine function. `waits`: it can suspend, so it needs a task; one without an `await` never does."""
+    """`is_async`: a coroutine function. `waits`: it can suspend and needs a task; one without an `await` never does."""
 
     action: Action
     is_async: bool
@@ -47,10 +47,15 @@ class Routes:
         is_async = inspect.iscoroutinefunction(action)
         self._table[endpoint, type_] = Route(action, is_async, is_async and _can_suspend(action))
 
+    def of(self, endpoint: str) -> dict[str, Route]:
+        """The routes in force on an endpoint, by type: its own, and those of `*` where it has none."""
+        return {
+            type_: route for wanted in ("*", endpoint) for (name, type_), route in self._table.items() if name == wanted
+        }
+
     def find(self, endpoint: str, type_: str) -> Route:
         """Raises Refused (`no_route`)."""
-        table = self._table
-        route = table.get((endpoint, type_)) or table.get(("*", type_))
+        route = self.of(endpoint).get(type_)
         if route is None:
             raise Refused(
                 "no_route",

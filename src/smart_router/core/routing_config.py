@@ -27,7 +27,7 @@ def add_configured_routes(routes: Routes, settings: list[RouteSettings]) -> None
 
 
 def _direct(settings: list[RouteSettings]) -> Action | None:
-    """The action of the commonest routes, one publication to `ids.NAME`, whatever the message: no condition to evaluate."""
+    """The action of the commonest routes, one publication to `ids.NAME` without a condition: nothing to evaluate."""
     if len(settings) > 1 or settings[0].when is not None or len(settings[0].publish) > 1:
         return None
     to, type_ = settings[0].publish[0].to, settings[0].publish[0].type

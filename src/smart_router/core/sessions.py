@@ -60,8 +60,9 @@ class SessionInfo(NamedTuple):
 class Session:
     """One live connection of an actor, and what it has in flight.
 
-    `ready`: hello was sent, deliveries may go out. `stalled`: a ping is unanswered for too long, or the transport is full:
-    nothing more is given. `waiting_for`: older sessions that confirm or give back before this one gets anything.
+    `ready`: hello was sent, deliveries may go out. `late`: a ping is unanswered for too long, `full`: the transport is:
+    then nothing more is given. `waiting_for`: older sessions that confirm or give back before this one gets anything.
+    `retrying`: what waits for its next attempt while the window is 1, so nothing goes before it.
     `parked`: the connection is lost and may be recovered; numbers and entries of its own mailbox that were in flight.
     """
 
@@ -94,9 +95,10 @@ class Session:
         "reader",
         "ready",
         "recoverable",
+        "retry_at",
+        "retrying",
         "since",
         "takeover_at",
-        "token_at",
         "waiting_for",
         "window",
         "window_bytes",
@@ -134,28 +136,31 @@ class Session:
         self.full = False
         self.parked: list[tuple[int, Entry]] = []
         self.waiting_for: set[Session] = set()
+        self.retrying: Entry | None = None
+        self.retry_at: float | None = None
         self.barrier_at: float | None = None
         self.takeover_at: float | None = None
         self.parked_until: float | None = None
-        self.token_at: float | None = None
         self.queued: float | None = None
         self.on_timer: Callable[[Session, float], None] | None = None
 
     @property
     def in_flight(self) -> int:
-        return len(self.inflight) + len(self.pending) + len(self.parked)
+        return len(self.inflight) + len(self.pending) + len(self.parked) + (self.retrying is not None)
 
     @property
     def room(self) -> int:
         """How many more deliveries it takes now."""
         if not self.ready or self.late or self.full or self.waiting_for or self.bytes >= self.window_bytes:
             return 0
+        if self.retrying is not None:
+            return 0
         return self.window - len(self.inflight) - len(self.pending)
 
     @property
     def deadline(self) -> float | None:
         """When `handle_timer` is due, for clock.Deadlines."""
-        times = [self.barrier_at, self.takeover_at, self.parked_until, self.token_at]
+        times = [self.barrier_at, self.takeover_at, self.parked_until, self.retry_at]
         if self.pending:
             times.append(next(iter(self.pending.values()))[1])
         return min((time for time in times if time is not None), default=None)
@@ -163,6 +168,16 @@ class Session:
     def handle_timer(self, now: float) -> None:
         if self.on_timer is not None:
             self.on_timer(self, now)
+
+    def take_pending(self) -> list[Entry]:
+        """What waits for the application's answer, or for its next attempt; from now on it does not."""
+        entries = self.take_retrying() + [entry for entry, _ in self.pending.values()]
+        self.pending.clear()
+        return entries
+
+    def take_retrying(self) -> list[Entry]:
+        entry, self.retrying, self.retry_at = self.retrying, None, None
+        return [entry] if entry is not None else []
 
     def info(self) -> SessionInfo:
         return SessionInfo(

@@ -101,17 +101,19 @@ class ActorSocket:
 
     def claim(self, pid: str | None, offset: str | None) -> None:
         """Takes up an earlier session if `pid` names one that can be; else the socket gets a pid of its own."""
-        session = self._actors.core.delivery.recoverable(pid) if pid is not None else None
+        recovery = self._actors.core.delivery.recovery
+        session = recovery.find(pid) if pid is not None else None
         if session is not None and self._may_go_on(session):
             self.recovering = session
             self._offset = int(offset) if offset is not None and offset.isascii() and offset.isdigit() else 0
             self._socket.id, self._socket.pid = session.id, session.pid
         else:
+            recovery.missed += pid is not None
             self._socket.pid = secrets.token_urlsafe(18)
 
     def _may_go_on(self, session: Session) -> bool:
         """The `pid` is a secret, and not enough: who has it must be who the session was, and still be allowed to."""
-        if session.place != self.place:
+        if session.place != self.place or self.wanted not in (None, session.actor):
             return False
         if not self._actors.core.authorizer.required:
             return True
@@ -130,6 +132,8 @@ class ActorSocket:
         try:
             await self._actors.core.delivery.recover(session, self._offset)
         except RouterError as error:
+            self.session = None
+            self._actors.core.delivery.detach(session)
             self._failed(error)
             return
         self._identified()

@@ -31,7 +31,7 @@ class _Auth(msgspec.Struct):
 
 
 class Actors:
-    """gateways.base.Application on core. The namespace `/` registers sub-endpoints, every other one is an endpoint's."""
+    """gateways.base.Application on core. The namespace `/` registers sub-endpoints, the others are endpoints'."""
 
     def __init__(self, core: Core, registrar: Registrar) -> None:
         self.core = core
@@ -46,10 +46,9 @@ class Actors:
         if place is None:
             raise Refused("unknown_address", "Invalid namespace")
         handler = ActorSocket(self, socket, place, identity)
+        handler.wanted = self._wanted_actor(auth.auth, handler)
         if place.endpoint.settings.recovery:
             handler.claim(auth.pid, auth.offset)
-        if handler.recovering is None:
-            handler.wanted = self._wanted_actor(auth.auth, handler)
         return handler
 
     def authenticate(self, socket: Socket, auth: bytes) -> Identity:

@@ -148,7 +148,9 @@ class PlainSocket:
         self.before_flush()
 
     def before_flush(self) -> None:
-        if self._ping_until is None and not self._acks and self._mode != "client" and self._handler is not None and self._handler.mark():
+        if self._ping_until is not None or self._acks or self._mode == "client":
+            return
+        if self._handler is not None and self._handler.mark():
             self.barrier()
 
     def writable(self, ok: bool) -> None:
