@@ -44,10 +44,9 @@ class Connection:
     def reset(self) -> None:
         """Ends it with a RST on both sides; what the kernel still holds is gone."""
         for writer in self._writers:
-            sock = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):  # closed by the other end
-                if sock is not None:  # uvloop: None once it is closed
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            if not writer.transport.is_closing():
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
 
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Silence) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from faults.checker import Verdict
 from faults.run import Outcome
 
-__all__ = ["table", "write_page"]
+__all__ = ["faults", "table", "write_page"]
 
 _COUNTS = (
     "sent",
@@ -29,23 +29,32 @@ _MARK = "<!-- figures: all below is written by script/faults --page -->"
 
 def table(outcomes: Iterable[Outcome]) -> str:
     """One row per scenario and class, as Markdown."""
-    heads = ("scenario", "faults", "class", *(name.replace("_", " ") for name in _COUNTS), "back within", "RSS")
-    rows = [heads, tuple("---" if n < 3 else "--:" for n in range(len(heads)))]
+    heads = ("scenario", "class", *(name.replace("_", " ") for name in _COUNTS), "back within", "RSS")
+    rows = [heads, tuple("---" if n < 2 else "--:" for n in range(len(heads)))]
     for outcome in outcomes:
         rows += [_row(outcome, verdict) for verdict in outcome.verdicts]
     widths = [max(len(row[n]) for row in rows) for n in range(len(heads))]
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows)
 
 
-def write_page(path: Path, outcomes: Iterable[Outcome], command: str) -> None:
+def write_page(path: Path, outcomes: Sequence[Outcome], command: str) -> None:
     """Replaces what stands below the mark of the page by this command and its table."""
     words = path.read_text("utf-8").split(_MARK)[0]
-    path.write_text(f"{words}{_MARK}\n\n```sh\n{command}\n```\n\n{table(outcomes)}\n", "utf-8")
+    path.write_text(
+        f"{words}{_MARK}\n\n```sh\n{command}\n```\n\n{table(outcomes)}\n\nFaults:\n\n{faults(outcomes)}\n", "utf-8"
+    )
+
+
+def faults(outcomes: Iterable[Outcome]) -> str:
+    """What each scenario consisted of, as a Markdown list."""
+    counts = ((outcome.scenario, Counter(step.fault for step in outcome.steps)) for outcome in outcomes)
+    return "\n".join(
+        f"- {scenario}: " + ", ".join(f"{number} {fault}" for fault, number in sorted(count.items()))
+        for scenario, count in counts
+    )
 
 
 def _row(outcome: Outcome, verdict: Verdict) -> tuple[str, ...]:
-    counts = Counter(step.fault for step in outcome.steps)
-    faults = ", ".join(f"{count} {fault}" for fault, count in sorted(counts.items()))
     back = "–" if outcome.slowest_return is None else f"{outcome.slowest_return:.1f} s"
     figures = (str(getattr(verdict, name)) for name in _COUNTS)
-    return (outcome.scenario, faults, verdict.name, *figures, back, f"{outcome.resident / 1e6:.0f} MB")
+    return (outcome.scenario, verdict.name, *figures, back, f"{outcome.resident / 1e6:.0f} MB")

@@ -30,6 +30,8 @@ CLASSES = ("received", "client", "memory")
 _SETTLED_AFTER = 10.0
 _SETTLE_TIMEOUT = 60.0
 _SENDERS_PER_RECEIVER = 4
+_LOOK_EVERY = 0.5
+_ROOT = Path(__file__).resolve().parent.parent
 _SILENCES = {"silent": Silence.BOTH, "silent-up": Silence.TO_SERVER, "silent-down": Silence.TO_CLIENT}
 
 
@@ -92,11 +94,18 @@ class _Faults:
     async def follow(self, steps: list[Step], seconds: float) -> None:
         loop = asyncio.get_running_loop()
         start = loop.time()
+        looks = asyncio.create_task(self._look())
         async with asyncio.TaskGroup() as group:
             for step in [*steps, Step(seconds, "end")]:
                 await asyncio.sleep(max(0.0, start + step.at - loop.time()))
                 self._record(Fault(self._record.now(), step.fault, str(step)))
                 group.create_task(self._do(step))
+        looks.cancel()
+
+    async def _look(self) -> None:
+        while True:
+            self.most_resident = max(self.most_resident, self._server.resident)
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def _do(self, step: Step) -> None:
         if step.fault in ("kill", "stop", "pause"):
@@ -108,7 +117,6 @@ class _Faults:
             self._to_connections(step)
 
     async def _to_server(self, step: Step) -> None:
-        self.most_resident = max(self.most_resident, self._server.resident)
         if step.fault == "pause":
             self._server.pause()
             await asyncio.sleep(step.seconds)
@@ -195,6 +203,7 @@ async def _workers(workload: Workload, port: int, folder: Path) -> AsyncIterator
             msgspec.json.encode(plan).decode(),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            cwd=_ROOT,
         )
         for plan in plans
     ]

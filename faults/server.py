@@ -75,8 +75,11 @@ class Server:
 
     @property
     def resident(self) -> int:
-        """Bytes of memory it holds."""
-        fields = Path(f"/proc/{self._running.pid}/statm").read_text().split()
+        """Bytes of memory it holds; 0 once it has ended."""
+        try:
+            fields = Path(f"/proc/{self._running.pid}/statm").read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
     @property

@@ -1,0 +1,96 @@
+"""The proxy: transparent until it is told otherwise, and each fault is seen at both ends as a network shows it."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import pytest
+
+from faults.proxy import Connection, Proxy, Silence
+
+__all__: list[str] = []
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Ends(NamedTuple):
+    """A client's end, the server's end, and what is between them."""
+
+    client: Streams
+    server: Streams
+    connection: Connection
+
+
+@contextlib.asynccontextmanager
+async def proxied() -> AsyncIterator[Ends]:
+    accepted: asyncio.Queue[Streams] = asyncio.Queue()
+    server = await asyncio.start_server(lambda r, w: accepted.put_nowait((r, w)), "127.0.0.1", 0)
+    async with server, Proxy(server.sockets[0].getsockname()) as proxy:
+        client = await asyncio.open_connection("127.0.0.1", proxy.port)
+        far = await accepted.get()
+        client[1].write(b"hello")
+        assert await far[0].readexactly(5) == b"hello"
+        (connection,) = proxy.some(1.0, random.Random(0))
+        try:
+            yield Ends(client, far, connection)
+        finally:
+            client[1].close()
+            far[1].close()
+
+
+async def test_carries_both_directions_and_the_end() -> None:
+    async with proxied() as ends:
+        data = random.Random(1).randbytes(1 << 20)
+        ends.server[1].write(data)
+        assert await ends.client[0].readexactly(len(data)) == data
+        ends.client[1].close()
+        assert await ends.server[0].read() == b""
+
+
+async def test_one_byte_at_a_time_changes_nothing() -> None:
+    async with proxied() as ends:
+        ends.connection.trickle = True
+        ends.server[1].write(b"abcdefgh" * 50)
+        assert await ends.client[0].readexactly(400) == b"abcdefgh" * 50
+
+
+async def test_a_cut_is_an_end_at_both_ends() -> None:
+    async with proxied() as ends:
+        ends.connection.cut()
+        assert await ends.client[0].read() == b""
+        assert await ends.server[0].read() == b""
+
+
+async def test_a_reset_is_an_error_at_both_ends() -> None:
+    async with proxied() as ends:
+        ends.connection.reset()
+        for reader, _ in (ends.client, ends.server):
+            with pytest.raises(ConnectionResetError):
+                await reader.read()
+
+
+async def test_silence_shows_at_neither_end() -> None:
+    async with proxied() as ends:
+        ends.connection.silence = Silence.TO_SERVER
+        ends.client[1].write(b"lost")
+        ends.server[1].write(b"there")
+        assert await ends.client[0].readexactly(5) == b"there"
+        ends.connection.silence = Silence.BOTH
+        ends.client[1].close()
+        reading = asyncio.create_task(ends.server[0].read())
+        ends.server[1].write(b"into the void")
+        await ends.server[1].drain()
+        done, _ = await asyncio.wait([reading], timeout=0.05)
+        assert not done, "the server's end must not learn that the client has gone"
+        ends.connection.cut()
+        assert await reading == b"", "what was written into the silence is gone"
+
+
+async def test_nobody_there_is_a_reset() -> None:
+    async with Proxy(("127.0.0.1", 1)) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
