@@ -82,10 +82,10 @@ class Entry:
 
     `redelivered`: it may have been delivered before. `attempts`: writes that timed out or were refused, `deliveries`: writes.
     The last two are core's and come back with the entry as far as the provider can keep them (at least while it runs).
-    `slot` belongs to the provider, `session` to core.
+    `slot` belongs to the provider.
     """
 
-    __slots__ = ("address", "attempts", "deliveries", "message", "policy", "redelivered", "session", "slot")
+    __slots__ = ("address", "attempts", "deliveries", "message", "policy", "redelivered", "slot")
 
     def __init__(self, message: Message, address: str, policy: MailboxPolicy) -> None:
         self.message = message
@@ -95,7 +95,6 @@ class Entry:
         self.attempts = 0
         self.deliveries = 0
         self.slot: object = None
-        self.session: object = None
 
 
 class PutResult(NamedTuple):

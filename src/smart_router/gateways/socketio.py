@@ -118,9 +118,11 @@ class SocketIOConnection(EngineConnection):
 
     # What comes in
 
+    def text(self, data: bytes) -> None:
+        if self._only is None or not self._usual_event(data, self._only):
+            super().text(data)
+
     def message(self, data: bytes) -> None:
-        if self._usual_event(data):
-            return
         try:
             packet = self._protocol.receive_text(data, self.now())
             if packet is not None and packet.type == EVENT:
@@ -136,13 +138,12 @@ class SocketIOConnection(EngineConnection):
         except ProtocolError as error:
             self.fail(error)
 
-    def _usual_event(self, data: bytes) -> bool:
+    def _usual_event(self, data: bytes, socket: NamespaceSocket) -> bool:
         """An event with one argument and a name that was heard before, for the only namespace: nothing is taken apart.
 
         False: `message` looks at it properly, and finds what is wrong with it.
         """
-        socket = self._only
-        if socket is None or not data.startswith(socket.packet_head) or data[-1] != _BRACKET:
+        if not data.startswith(socket.packet_head) or data[-1] != _BRACKET:
             return False
         start = len(socket.packet_head)
         bracket = start if data[start] == _BRACKET_OPEN else data.find(b"[", start, start + _ID_DIGITS)
