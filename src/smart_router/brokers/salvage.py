@@ -24,36 +24,48 @@ _MIN_LOCAL: Final = (_PAGE - 12) * 32 // 255 - 23
 
 
 def frames_in_log(path: Path) -> int | None:
-    """Frames up to the last commit that the log says it has; None when its head is damaged. No log: 0."""
+    """Frames up to the last commit that the log says it has; None when its head is damaged. No log: 0.
+
+    The last frame of all may be half written when the process was killed: it counts when its checksum holds only.
+    """
     log = path.with_name(path.name + "-wal")
     if not log.exists() or log.stat().st_size <= _LOG_HEAD:
         return 0
     with log.open("rb") as file:
         head = file.read(_LOG_HEAD)
-        if not _is_log_head(head):
+        magic, _, page_size = struct.unpack_from(">III", head)
+        order = ">" if magic & 1 else "<"
+        if magic & ~1 != 0x377F0682 or page_size != _PAGE or _checksum(head[:24], (0, 0), order) != _sums(head, 24):
             return None
-        salts, last, number = head[16:24], 0, 0
-        while True:
-            file.seek(_LOG_HEAD + number * (_FRAME_HEAD + _PAGE))
-            frame = file.read(_FRAME_HEAD)
+        salts, commits, before = head[16:24], [0], _sums(head, 24)
+        number, final, last, previous = 0, 0, b"", before
+        while len(frame := file.read(_FRAME_HEAD + _PAGE)) >= _FRAME_HEAD:
             number += 1
-            if len(frame) < _FRAME_HEAD:
-                return last
-            if frame[8:16] == salts and frame[4:8] != bytes(4):
-                last = number
+            if frame[8:16] == salts:  # others are left from before the log began anew
+                final, last, previous = number, frame, before
+                if frame[4:8] != bytes(4):
+                    commits.append(number)
+            before = _sums(frame, 16)
+        if final and commits[-1] == final:
+            whole = len(last) == _FRAME_HEAD + _PAGE
+            if not whole or _checksum(last[:8] + last[_FRAME_HEAD:], previous, order) != _sums(last, 16):
+                commits.pop()
+        return commits[-1]
 
 
-def _is_log_head(head: bytes) -> bool:
-    """True when its checksum (section 4.2) holds."""
-    magic, _, page_size = struct.unpack_from(">III", head)
-    if magic & ~1 != 0x377F0682 or page_size != _PAGE:
-        return False
-    first = second = 0
-    words = struct.unpack_from(">6I" if magic & 1 else "<6I", head)
+def _sums(data: bytes, at: int) -> tuple[int, int]:
+    first, second = struct.unpack_from(">II", data, at)
+    return first, second
+
+
+def _checksum(data: bytes, sums: tuple[int, int], order: str) -> tuple[int, int]:
+    """Section 4.2, going on from `sums`."""
+    first, second = sums
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
     for even, odd in zip(words[::2], words[1::2], strict=True):
         first = (first + even + second) & 0xFFFFFFFF
         second = (second + odd + first) & 0xFFFFFFFF
-    return (first, second) == struct.unpack_from(">II", head, 24)
+    return first, second
 
 
 def readable_rows(path: Path) -> dict[int, bytes]:
