@@ -46,7 +46,7 @@ class Attempts:
         back: list[Entry] = []
         for entry in entries:
             entry.redelivered = True
-                if client and entry.deliveries >= MAX_DELIVERIES:
+            if client and entry.deliveries >= MAX_DELIVERIES:
                 detail = f"{entry.deliveries} sessions ended while they had it"
                 self._ends.end(entry, End.FAILED, "deliveries", detail)
             else:
