@@ -115,6 +115,35 @@ def test_a_killed_router_loses_and_doubles_no_line(open_page: OpenPage, demo: De
         assert (texts(ours), texts(others)) == before
 
 
+@pytest.mark.fault
+def test_many_kills_in_the_middle_of_many_lines(open_page: OpenPage, demo: Demo) -> None:
+    """Half of each round's lines are on their way when the router dies, the other half is written while it is gone."""
+    ui = open_page("?as=ui&name=Ada")
+    ask_for_a_person(ui)
+    livechat = open_page("?as=livechat&name=Grace")
+    expect(livechat.locator("#lines .notice")).to_contain_text("asks for a person")
+    write = """([from, upto]) => {
+        for (let number = from; number < upto; number++) {
+            document.getElementById("text").value = `line ${number}`;
+            document.getElementById("form").requestSubmit();
+        }
+    }"""
+    for start in range(0, 200, 20):
+        for page in (ui, livechat):
+            page.evaluate(write, [start, start + 10])
+        demo.kill()
+        for page in (ui, livechat):
+            page.evaluate(write, [start + 10, start + 20])
+        demo.start()
+        for page in (ui, livechat):
+            page.evaluate("dispatchEvent(new Event('online'))")
+    expected = [f"line {number}" for number in range(200)]
+    for page, others in ((livechat, theirs(livechat)), (ui, theirs(ui))):
+        page.bring_to_front()
+        expect(others.last.locator(".text")).to_have_text(expected[-1], timeout=30_000)
+        assert [text for text in texts(others) if text.startswith("line ")] == expected
+
+
 def test_a_router_that_goes_in_good_order_is_waited_for(open_page: OpenPage, demo: Demo) -> None:
     page = open_page("?as=ui")
     say(page, "before")

@@ -14,7 +14,7 @@
  * }} Conversation   `last`: options.id of the last message received; `told`: up to where the other side knows we read
  */
 
-const MAX_LINES = 300; // of a conversation; far more than the router delivers before it wants a confirmation
+const MAX_LINES = 500; // of a conversation; far more than the router delivers before it wants a confirmation
 const MAX_CONVERSATIONS = 20;
 
 export class Transcript {
@@ -57,7 +57,10 @@ export class Transcript {
   add(conversation, line) {
     if (conversation.lines.some((one) => one.key === line.key)) return false;
     conversation.lines.push(line);
-    if (conversation.lines.length > MAX_LINES) conversation.lines.splice(0, conversation.lines.length - MAX_LINES);
+    if (conversation.lines.length > MAX_LINES) {
+      const oldest = conversation.lines.findIndex((one) => one.state !== "sending"); // that one is still needed
+      if (oldest >= 0) conversation.lines.splice(oldest, 1);
+    }
     return true;
   }
 
