@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from smart_router.clock import Deadlines
+from smart_router.gateways.accesslog import AccessLog
 from smart_router.gateways.peers import Peer
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Cork:
     __slots__ = (
         "_loop",
         "_turn",
+        "access",
         "clock",
         "close_timeout",
         "control_per_second",
@@ -70,6 +72,7 @@ class Cork:
         self.lost = lost
         self.close_timeout = 5.0  # for the peer's close frame, or for the last bytes to leave
         self.control_per_second = 1000
+        self.access: AccessLog | None = None
         self.counters = Counters()
         self.open: set[WebSocket] = set()
         self._turn: list[Outgoing] = []
@@ -84,7 +87,13 @@ class Cork:
         turn, self._turn = self._turn, []
         self.counters.writes += len(turn)
         for socket in turn:
-            socket.flush()
+            try:
+                socket.flush()
+            except Exception as error:
+                self.log.error(
+                    "websocket_write_error", exc_info=error
+                )  # the others of this turn are written all the same
+                socket.abort()
 
     def soon(self, call: Callable[[], None]) -> None:
         """When the present callback is over."""

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from smart_router.errors import ProtocolError
 from smart_router.gateways.http import HttpProtocol
 from smart_router.gateways.linger import Linger
+from smart_router.gateways.parser import feed
 from smart_router.gateways.peers import Peer
 from smart_router.gateways.proxy import PROXY_HEAD, PROXY_SIGNATURE, proxy_source, proxy_tail
 from smart_router.gateways.service import Service
@@ -21,6 +22,7 @@ from smart_router.gateways.service import Service
 __all__ = ["Front"]
 
 _SHUTDOWN: Final = 5.0
+_EARLY: Final = 16_384
 
 
 class Front(asyncio.BufferedProtocol):
@@ -35,7 +37,8 @@ class Front(asyncio.BufferedProtocol):
         self._address: str = ""
         self._buffer = bytearray(PROXY_HEAD)
         self._filled = 0
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # of the TLS handshake
+        self._early = b""  # came before uvloop's TLS had the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         service = self._service
@@ -60,11 +63,18 @@ class Front(asyncio.BufferedProtocol):
             self._go_on(b"")
 
     def get_buffer(self, sizehint: int) -> memoryview:
+        if self._task is not None:
+            self._buffer, self._filled = bytearray(_EARLY), 0
         return memoryview(self._buffer)[self._filled :]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._filled += nbytes
         read = bytes(self._buffer[: self._filled])
+        if self._task is not None:
+            self._early += read
+            if self._transport is not None:
+                self._transport.pause_reading()
+            return
         if not PROXY_SIGNATURE.startswith(read[:12]):
             if self._service.settings.proxy_protocol == "optional" and self._service.settings.tls is None:
                 self._go_on(read)
@@ -105,29 +115,57 @@ class Front(asyncio.BufferedProtocol):
         if tls is None:
             self._hand_over(transport, read)
         else:
+            transport.pause_reading()
             self._task = asyncio.get_running_loop().create_task(self._start_tls(transport, tls))
 
     async def _start_tls(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        """uvloop starts to read behind `connection_made` whatever one asks for: what it read meanwhile is given on."""
         loop: Any = asyncio.get_running_loop()
-        http = _Opening()
+        opening = _Opening()
+        transport.pause_reading()
+        starting = loop.create_task(
+            loop.start_tls(
+                transport,
+                opening,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=self._service.settings.head_timeout,
+                ssl_shutdown_timeout=_SHUTDOWN,
+            )
+        )
+        await asyncio.sleep(0)  # start_tls has made its protocol, whose connection_made comes next
+        loop.call_soon(self._give_early, transport)
         try:
-            secure = await loop.start_tls(
-                transport, http, context, server_side=True,
-                ssl_handshake_timeout=self._service.settings.head_timeout, ssl_shutdown_timeout=_SHUTDOWN,
-            )  # fmt: skip
-        except (OSError, ssl.SSLError) as error:
-            self._service.counters.tls_failed += 1
-            self._service.log.info("tls_failed", reason=type(error).__name__, peer=self._address)
-            transport.abort()
-            self._leave()
+            secure = await starting
+        except OSError as error:  # ssl.SSLError is one
+            self._tls_failed(transport, type(error).__name__)
         else:
-            self._hand_over(secure, b"".join(http.early))
+            if transport.is_closing():  # uvloop wakes us without an error when the connection goes
+                self._tls_failed(transport, "ConnectionLost")
+            else:
+                self._hand_over(secure, b"".join(opening.early))
+
+    def _tls_failed(self, transport: asyncio.Transport, reason: str) -> None:
+        self._service.counters.tls_failed += 1
+        self._service.log.info("tls_failed", reason=reason, peer=self._address)
+        transport.abort()
+        self._leave()
+
+    def _give_early(self, transport: asyncio.Transport) -> None:
+        early, self._early = self._early, b""
+        protocol: Any = transport.get_protocol()
+        if early and protocol is not self and not transport.is_closing():
+            feed(protocol, early)
 
     def _hand_over(self, transport: asyncio.Transport, read: bytes) -> None:
         place, self._place = self._place, None
         self._leave()
         http = HttpProtocol(self._service, place, self._address)
+        reading = transport.is_reading()
+        transport.pause_reading()  # uvloop settles how to read when reading starts
         transport.set_protocol(http)
+        if reading:
+            transport.resume_reading()
         http.connection_made(transport)
         if read and transport.get_protocol() is http:
             http.data_received(read)

@@ -31,13 +31,13 @@ class Linger(asyncio.BufferedProtocol):
         self.queued: float | None = None
         self.deadline: float | None = now + _SECONDS
         deadlines.watch(self)
+        transport.pause_reading()  # uvloop settles how to read when reading starts
         transport.set_protocol(self)
         if transport.is_closing():
             return
         if transport.can_write_eof():
             transport.write_eof()
-        if not transport.is_reading():
-            transport.resume_reading()
+        transport.resume_reading()
 
     def get_buffer(self, sizehint: int) -> bytearray:
         return _VOID

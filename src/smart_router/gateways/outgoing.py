@@ -107,5 +107,9 @@ class Outgoing(WSListener):
                 self._handler_raised(error)
 
     @abstractmethod
+    def abort(self) -> None:
+        """See WebSocket."""
+
+    @abstractmethod
     def _handler_raised(self, error: Exception) -> None:
         """The gateway's fault: this connection ends with 1011."""

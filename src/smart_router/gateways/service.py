@@ -11,6 +11,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from smart_router.clock import Deadlines
+from smart_router.gateways.accesslog import AccessLog
 from smart_router.gateways.cork import Cork
 from smart_router.gateways.origin import OriginRule
 from smart_router.gateways.peers import Peer, Peers
@@ -94,6 +95,7 @@ class Service:
         self.cork = Cork(loop, deadlines, log, self.lost)
         self.cork.close_timeout = settings.close_timeout
         self.cork.control_per_second = settings.control_frames_per_second
+        self.access = self.cork.access = AccessLog(self.clock) if settings.access_log else None
         self.counters = self.cork.counters
         self.gate = Gate(settings.handshakes_at_once, loop.call_soon)
         self.origins = OriginRule(settings.origins, settings.require_origin)
@@ -118,6 +120,8 @@ class Service:
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application; what it raises is logged once, without the request's content, and answered with 500."""
+        if self.access is not None:
+            send = self.access.watch(scope, send)
         try:
             await self._app(scope, receive, send)
         except Exception as error:

@@ -40,6 +40,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True):
     require_origin: bool = False
     trusted_proxies: tuple[str, ...] = ()
     proxy_protocol: Literal["off", "optional", "v2"] = "off"  # v2: required, and only trusted proxies may connect
+    access_log: bool = False  # a line for each request, two for each WebSocket
 
 
 class ListenerStatistics(NamedTuple):

@@ -76,6 +76,8 @@ class WebSocket(Outgoing):
         """Begin to read; `tail` came behind the request head."""
         self._cork.open.add(self)
         self._cork.counters.websockets_opened += 1
+        if self._cork.access is not None:
+            self._cork.access.connected(self.request)
         self._replace_parser()
         try:
             self._handler.opened(self)
@@ -264,6 +266,8 @@ class WebSocket(Outgoing):
         self._message = None
         self.deadline = None
         self._cork.counters.websockets_closed += 1
+        if self._cork.access is not None:
+            self._cork.access.disconnected(self.request, code)
         try:
             handler.closed(code, reason)
         except Exception as error:
