@@ -63,6 +63,8 @@ class Connection:
     async def _carry(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         pieces = (data[i : i + 1] for i in range(len(data))) if self.trickle else (data,)
         for piece in pieces:
+            if writer.transport.is_closing():
+                raise ConnectionAbortedError
             writer.write(piece)
             await writer.drain()
             if self.trickle:
