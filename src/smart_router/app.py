@@ -146,7 +146,8 @@ class Node:
     async def _open(self) -> None:
         settings, clock = self.settings, self._clock
         data = Path(settings.data)
-        _make_folder(data)
+        if settings.broker.url != "embedded://memory" or settings.store != "sqlite:///:memory:":
+            _make_folder(data)
         endpoint_table = {**self._app.endpoints, **settings.endpoints}
         endpoints = Endpoints(endpoint_table)
         events = Events(clock.wall_ms)
@@ -201,7 +202,8 @@ class Node:
         self._actors = Actors(self.core, registrar)
         page = page_files() if settings.demo else None
         api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings), page=page)
-        self._entrance = Entrance(settings.server, self._actors, api, self._deadlines, clock)
+        access = settings.log.access
+        self._entrance = Entrance(settings.server, self._actors, api, self._deadlines, clock, access_log=access)
         await self._entrance.start()
         self._closers.append(self._entrance.close)
         if settings.demo:

@@ -46,6 +46,8 @@ class Entrance:
         api: AsgiApplication,
         deadlines: Deadlines,
         clock: Clock,
+        *,
+        access_log: bool = False,
     ) -> None:
         self._api = api
         self._gateways: dict[str, Gateway] = {}
@@ -58,7 +60,8 @@ class Entrance:
             else:
                 make = _ENGINE[each.kind]
                 self._gateways[each.path] = make(each, served, deadlines, clock, settings.limits, origins)
-        self._listener = Listener(_listener_settings(settings), self._serve, self._websocket, deadlines=deadlines)
+        listener = _listener_settings(settings, access_log)
+        self._listener = Listener(listener, self._serve, self._websocket, deadlines=deadlines)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -98,7 +101,7 @@ class Entrance:
         await application(scope, receive, send)
 
 
-def _listener_settings(server: ServerSettings) -> ListenerSettings:
+def _listener_settings(server: ServerSettings, access_log: bool) -> ListenerSettings:
     limits: LimitSettings = server.limits
     tls = server.tls
     return ListenerSettings(
@@ -119,4 +122,5 @@ def _listener_settings(server: ServerSettings) -> ListenerSettings:
         require_origin=server.require_origin,
         trusted_proxies=tuple(server.trusted_proxies),
         proxy_protocol=server.proxy_protocol,
+        access_log=access_log,
     )

@@ -19,6 +19,7 @@ from smart_router.errors import ProtocolError, Refused, RouterError
 from smart_router.gateways.base import Application, CloseReason, SocketHandler
 from smart_router.gateways.request import HttpRequest, Refusal
 from smart_router.gateways.websocket import WebSocket
+from smart_router.message import is_address
 from smart_router.protocols.plain import (
     SUBPROTOCOL,
     Ack,
@@ -204,6 +205,9 @@ class PlainSocket:
         if self._handler is not None:
             self._handler.event("iam", (msgspec.Raw(_encode(frame.actor)),), (), None)
             return
+        if not frame.actor.rpartition("/")[0] or not is_address(frame.actor):
+            self._send(encode_error(_not_an_actor()))
+            return
         self.namespace = "/" + frame.actor.rpartition("/")[0]
         self.id = self.id or secrets.token_urlsafe(15)
         auth = {"actor": frame.actor} | ({"token": frame.token} if frame.token is not None else {})
@@ -319,3 +323,8 @@ class PlainSocket:
     def _send(self, frame: bytes) -> None:
         if self._websocket is not None:
             self._websocket.send_text(frame)
+
+
+def _not_an_actor() -> Refused:
+    form = "ENDPOINT/NAME or ENDPOINT/SUB/NAME, each of 1 to 128 letters, digits and . _ ~ @ : + -"
+    return Refused("bad_actor", f"An actor's id is {form}.")
