@@ -103,6 +103,7 @@ class Delivery:
         for held in session.held:
             if session in held.sessions:
                 held.sessions.remove(session)
+            held.hold_back(self._broker)  # it came later than what is given back
         self._give_back(session)
         self.sessions.remove(session)
         for mate in self._mates(session):
@@ -157,6 +158,8 @@ class Delivery:
                 older.link.barrier()
         if session.waiting_for:
             session.takeover_at = self._now() + _TAKEOVER
+            for held in session.held:
+                held.hold_back(self._broker)  # what older ones give back goes first
 
     def _settled(self, session: Session, older: Session) -> None:
         if older in session.waiting_for:
@@ -272,6 +275,7 @@ class Delivery:
         else:
             self._refused += 1
             self._attempts.failed(session, entry, nack or "refused", self._now())
+            self._watch(session)
         if not session.pending:
             for mate in self._mates(session):
                 self._settled(mate, session)
@@ -297,7 +301,7 @@ class Delivery:
             session.barrier_at = None
             session.late = True
             for held in session.held:
-                self._broker.release(held.hold_back())
+                held.hold_back(self._broker)
                 held.refill()
         if session.retry_at is not None and session.retry_at <= now:
             self._broker.release(session.take_retrying())

@@ -79,14 +79,17 @@ class Held:
             self._credit += wanted
             self.subscription.grant(wanted)
 
-    def hold_back(self) -> list[Entry]:
-        """Takes back what was asked for and not used; what was given and not written yet, for release."""
+    def hold_back(self, broker: Broker) -> None:
+        """Takes back what was asked for; what came and was not written goes back, and is no repeat by that."""
         if self.subscription is not None and self._credit > 0:
             self.subscription.grant(-self._credit)
         self._credit = 0
-        entries = list(self.ready)
+        entries = [(entry, entry.redelivered) for entry in self.ready]
         self.ready.clear()
-        return entries
+        if entries:
+            broker.release([entry for entry, _ in entries])
+            for entry, redelivered in entries:
+                entry.redelivered = redelivered
 
 
 class Holdings:
@@ -133,7 +136,7 @@ class Holdings:
             if held.sessions or self._held.get(held.address) is not held:
                 continue
             del self._held[held.address]
-            self._broker.release(held.hold_back())
+            held.hold_back(self._broker)
             if held.subscription is not None:
                 held.subscription.close()
                 held.subscription = None

@@ -56,7 +56,7 @@ class Recovery:
             held.sessions.remove(session)
         self._attempts.given_back(back, client=session.ack == "client")
         for held in own:
-            self._broker.release(held.hold_back())
+            held.hold_back(self._broker)
         self._holdings.let_go(shared)
         for held in shared:
             held.refill()

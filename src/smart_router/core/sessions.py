@@ -159,7 +159,9 @@ class Session:
 
     @property
     def deadline(self) -> float | None:
-        """When `handle_timer` is due, for clock.Deadlines."""
+        """When `handle_timer` is due, for clock.Deadlines; nothing is after the end."""
+        if self.closed:
+            return None
         times = [self.barrier_at, self.takeover_at, self.parked_until, self.retry_at]
         if self.pending:
             times.append(next(iter(self.pending.values()))[1])
