@@ -24,7 +24,7 @@ class Server:
     def __init__(self, folder: Path, config: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
         self._config = config
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, "PYTHONFAULTHANDLER": "1", **environment}
         self._process: asyncio.subprocess.Process | None = None
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
@@ -55,12 +55,13 @@ class Server:
         return await self._running.wait()
 
     async def terminate(self) -> int:
-        """SIGTERM; its exit status. One that does not end in time is killed, which the status shows."""
+        """SIGTERM; its exit status. One that does not end in time gets SIGABRT: its log then shows where it was."""
         self._running.terminate()
         try:
             return await asyncio.wait_for(self._running.wait(), _STOP_TIMEOUT)
         except TimeoutError:
-            return await self.kill()
+            self._running.send_signal(signal.SIGABRT)
+            return await self._running.wait()
 
     async def close(self) -> None:
         """Gone when this returns, whatever it was doing."""

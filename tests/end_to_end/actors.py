@@ -65,7 +65,7 @@ class Actors:
                 waiting.remove(event)
                 return event
         while True:
-            event = self._process.read_json(timeout)
+            event: Event = self._process.read_json(timeout)
             if event["actor"] == name and wanted(event):
                 return event
             self._events[event["actor"]].append(event)

@@ -1,5 +1,7 @@
 """What the npm client is told when something is wrong: each row of specs, actor routing, with its exact shape."""
 
+from typing import Any
+
 import pytest
 
 from tests.end_to_end.actors import POLLING, UPGRADE, WEBSOCKET, Actor, Actors
@@ -123,7 +125,7 @@ def test_unknown_namespace(actors: Actors, url: str, namespace: str) -> None:
     assert page.expect("connect_error")["message"] == "Invalid namespace", "the text that Socket.IO's own server uses"
 
 
-def both_ways(actor: Actor, kind: str, message: object) -> dict[str, object]:
+def both_ways(actor: Actor, kind: str, message: object) -> dict[str, Any]:
     """The error of an event, and the same as the answer to one that asks: then there is no event."""
     answer = actor.request(kind, message)
     actor.emit(kind, message)

@@ -1,4 +1,4 @@
-"""Sub-endpoints added at run time, on the root namespace: three answers with their exact texts; still there after a restart."""
+"""Sub-endpoints added at run time: three answers, each with its exact text; still there after a restart."""
 
 from pathlib import Path
 
