@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import smart_router
-
 __all__ = ["demo_file", "repository"]
 
-_PACKAGE = Path(smart_router.__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def repository() -> Path | None:
