@@ -195,10 +195,10 @@ class Delivery:
         self._delivered += 1
         if entry.redelivered:
             self._redelivered += 1
-        ack = session.ack
+        ack, message = session.ack, entry.message
         if ack == "received":
             session.inflight.append(entry)
-            session.bytes += len(entry.message.body)
+            session.bytes += message.size if message.attachments else len(message.body)
             session.link.deliver(entry, None, str(number) if session.offsets else None)
         elif ack == "sent":
             session.link.deliver(entry, None, str(number) if session.offsets else None)
@@ -210,7 +210,7 @@ class Delivery:
         else:
             deadline = self._now() + session.endpoint.settings.delivery_timeout
             session.pending[number] = (entry, deadline)
-            session.bytes += len(entry.message.body)
+            session.bytes += message.size
             session.link.deliver(entry, number, None)
             self._watch(session)
 
@@ -244,7 +244,7 @@ class Delivery:
                 else:
                     batch = inflight[:count]
                     del inflight[:count]
-                    session.bytes -= sum([len(entry.message.body) for entry in batch])
+                    session.bytes -= sum([entry.message.size for entry in batch])
                 self._done(session, batch)
         mates = self.sessions.of_actor(session.actor)
         if len(mates) > 1 and (not session.inflight):
@@ -269,7 +269,7 @@ class Delivery:
         if entry is None:
             self._unknown += 1
             return False
-        session.bytes -= len(entry.message.body)
+        session.bytes -= entry.message.size
         if nack is None:
             self._done(session, [entry])
         else:
@@ -322,7 +322,7 @@ class Delivery:
         late = [number for number, (_, deadline) in session.pending.items() if deadline <= now]
         for number in late:
             entry, _ = session.pending.pop(number)
-            session.bytes -= len(entry.message.body)
+            session.bytes -= entry.message.size
             self._timed_out += 1
             self._attempts.failed(session, entry, "no answer within the delivery timeout", now)
         if late:

@@ -20,7 +20,7 @@ class Held:
     any more waits in `ready`, before all that the broker still has.
     """
 
-    __slots__ = ("_credit", "_send", "address", "policy", "primary", "ready", "sessions", "subscription")
+    __slots__ = ("_credit", "_filling", "_send", "address", "policy", "primary", "ready", "sessions", "subscription")
 
     def __init__(
         self, address: str, policy: MailboxPolicy, primary: bool, send: Callable[[Session, Entry], None]
@@ -32,6 +32,7 @@ class Held:
         self.ready: deque[Entry] = deque()
         self.subscription: Subscription | None = None
         self._credit = 0
+        self._filling = False
         self._send = send
 
     def deliver(self, entry: Entry) -> None:
@@ -69,8 +70,12 @@ class Held:
     def refill(self) -> None:
         """Gives what is ready, then asks for as much as there is room for; in halves of it, to ask seldom."""
         ready = self.ready
+        if self._filling:
+            return  # what is sent below confirms itself with `ack = "sent"`, and asks for more
+        self._filling = True
         while ready and (session := self._pick()) is not None:
             self._send(session, ready.popleft())
+        self._filling = False
         if self.subscription is None:
             return
         room = self._room()
