@@ -11,7 +11,7 @@ import gc
 import inspect
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -46,7 +46,7 @@ from smart_router.gateways.actors import Actors
 from smart_router.gateways.entrance import Entrance
 from smart_router.gateways.registrar import Registrar
 from smart_router.message import Ids
-from smart_router.stores.base import Revocation
+from smart_router.stores.base import Revocation, Store
 from smart_router.stores.open import open_store
 
 __all__ = ["EndpointRoutes", "Node", "SmartRouter"]
@@ -144,73 +144,96 @@ class Node:
         gc.set_threshold(50_000, 20, 50)
 
     async def _open(self) -> None:
+        """The parts, from the disk up to the port."""
         settings, clock = self.settings, self._clock
         data = Path(settings.data)
         if settings.broker.url != "embedded://memory" or settings.store != "sqlite:///:memory:":
             _make_folder(data)
-        endpoint_table = {**self._app.endpoints, **settings.endpoints}
-        endpoints = Endpoints(endpoint_table)
-        events = Events(clock.wall_ms)
-        for name, handler in self._app.handlers:
-            events.on(name, handler)
-        health = Health(clock.wall_ms, settings.health.entries)
         store = await open_store(settings.store, data)
         self._closers.append(store.close)
-        ends = Ends(store, events, health, clock)
-        broker = make_broker(settings.broker, data, clock, on_end=ends.on_broker_end, on_failed=self._on_failed)
-        new_mailboxes = NewMailboxes(clock)
+        reports = self._reports(store)
+        broker, new_mailboxes = await self._open_broker(data, reports)
+        await self._open_core(store, broker, reports, new_mailboxes)
+        registrar = Registrar(self.core.endpoints, store, self.core.revocations, reports.health, clock)
+        await registrar.open()
+        self._actors = Actors(self.core, registrar)
+        page = page_files() if settings.demo else None
+        api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings), page=page)
+        self._entrance = Entrance(
+            settings.server,
+            self._actors,
+            api,
+            self._deadlines,
+            clock,
+            access_log=settings.log.access,
+            authenticated=settings.auth.enabled,
+        )
+        await self._entrance.start()
+        self._closers.append(self._entrance.close)
+        self._run("housekeeping", self._keep_house())
+        if settings.demo:
+            self._run("demo bot", run_bot_of_node(settings, self.addresses))
+
+    def _run(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """A task that ends with the node."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._closers.append(task.cancel)
+
+    def _reports(self, store: Store) -> Reports:
+        events = Events(self._clock.wall_ms)
+        for name, handler in self._app.handlers:
+            events.on(name, handler)
+        health = Health(self._clock.wall_ms, self.settings.health.entries)
+        self._health = health
+        return Reports(Ends(store, events, health, self._clock), events, health)
+
+    async def _open_broker(self, data: Path, reports: Reports) -> tuple[Broker, NewMailboxes]:
+        ends = reports.ends
+        broker = make_broker(
+            self.settings.broker, data, self._clock, on_end=ends.on_broker_end, on_failed=self._on_failed
+        )
+        new_mailboxes = NewMailboxes(self._clock)
         broker.on_removed = new_mailboxes.removed
         ends.forget = broker.ack
         await broker.open()
         self._closers.append(broker.close)
         ends.start()
         self._closers.append(ends.close)
-        for box in _addresses(broker):
-            new_mailboxes.count(box)
-        sessions = Sessions()
-        reports = Reports(ends, events, health)
-        attempts = Attempts(broker, ends, random.random)
+        for address in _addresses(broker):
+            new_mailboxes.count(address)
+        return broker, new_mailboxes
+
+    async def _open_core(self, store: Store, broker: Broker, reports: Reports, new_mailboxes: NewMailboxes) -> None:
+        settings, clock = self.settings, self._clock
+        declared = {**self._app.endpoints, **settings.endpoints}
+        endpoints, sessions = Endpoints(declared), Sessions()
+        attempts = Attempts(broker, reports.ends, random.random)
         delivery = Delivery(broker, sessions, reports, attempts, self._deadlines)
-        router = Router(endpoints, self._routes(), broker, reports, new_mailboxes, Ids(clock.wall_ms, os.urandom(6)))
+        ids = Ids(clock.wall_ms, os.urandom(6))
         revocations = Revocations(store, clock)
         await revocations.open()
         authorizer = make_authorizer(settings.auth, revocations, clock)
         await authorizer.open()
         self._closers.append(authorizer.close)
-        registrar = Registrar(endpoints, store, revocations, health, clock)
-        await registrar.open()
-        tokens = TokenWatch[Session](clock, _token_expiring, lambda session: delivery.end(session, _expired()))
         self.core = Core(
-            settings,
-            clock,
-            self._deadlines,
-            endpoints,
-            router,
-            delivery,
-            sessions,
-            ends,
-            events,
-            health,
-            authorizer,
-            compile_rules(endpoint_table, authenticated=settings.auth.enabled),
-            revocations,
-            tokens,
-            broker,
-            store,
+            settings=settings,
+            clock=clock,
+            deadlines=self._deadlines,
+            endpoints=endpoints,
+            router=Router(endpoints, self._routes(), broker, reports, new_mailboxes, ids),
+            delivery=delivery,
+            sessions=sessions,
+            ends=reports.ends,
+            events=reports.events,
+            health=reports.health,
+            authorizer=authorizer,
+            rules=compile_rules(declared, authenticated=settings.auth.enabled),
+            revocations=revocations,
+            tokens=TokenWatch(clock, _token_expiring, lambda session: delivery.end(session, _expired())),
+            broker=broker,
+            store=store,
         )
-        self._wire(ends, delivery, revocations)
-        self._actors = Actors(self.core, registrar)
-        page = page_files() if settings.demo else None
-        api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings), page=page)
-        access = settings.log.access
-        self._entrance = Entrance(settings.server, self._actors, api, self._deadlines, clock, access_log=access)
-        await self._entrance.start()
-        self._closers.append(self._entrance.close)
-        if settings.demo:
-            bot = asyncio.get_running_loop().create_task(run_bot_of_node(settings, self.addresses), name="demo bot")
-            self._closers.append(bot.cancel)
-        housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
-        self._closers.append(housekeeping.cancel)
+        self._wire(reports.ends, delivery, revocations)
 
     def _routes(self) -> Routes:
         routes = Routes()
@@ -247,7 +270,7 @@ class Node:
 
     def _on_failed(self, error: StorageError) -> None:
         """The journal's medium failed: nothing more is accepted, and the process ends (faults and limits, C7)."""
-        self.core.health.error(error.message)
+        self._health.error(error.message)
         _log.critical("journal_failed", error=error.message)
         if not self.failed.done():
             self.failed.set_result(error)
@@ -257,9 +280,12 @@ class Node:
         if not self._started:
             return ["starting"]
         reasons = ["draining"] if self.core.router.draining else []
-        for name, statistics in (("broker", self.core.broker.statistics()), ("store", self.core.store.statistics())):
-            if not statistics.healthy:
-                reasons.append(f"{name}: {statistics.reason}")
+        trouble = self.core.broker.trouble()
+        if trouble:
+            reasons.append(f"broker: {trouble}")
+        store = self.core.store.statistics()
+        if not store.healthy:
+            reasons.append(f"store: {store.reason}")
         return reasons
 
     def parts(self) -> list[tuple[str, Any]]:
@@ -277,7 +303,7 @@ class Node:
         ]
 
     async def stop(self, drain: float = 0.0) -> None:
-        """Stops accepting, finishes what is in flight within `drain` seconds, closes; everything accepted is safe then."""
+        """Stops accepting, finishes what is in flight within `drain` s, closes. Everything accepted is safe then."""
         if self._started:
             self._started = False
             _log.info("draining", seconds=drain)

@@ -1,7 +1,7 @@
 """Time for all of Smart Router: the only module that reads a clock.
 
-Intervals are monotonic seconds (`monotonic`), what leaves the process is wall-clock milliseconds (`wall_ms`): a clock that
-jumps expires nothing.
+Intervals are monotonic seconds (`monotonic`), what leaves the process is wall-clock milliseconds (`wall_ms`):
+a clock that jumps expires nothing.
 """
 
 from __future__ import annotations

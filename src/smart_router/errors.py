@@ -91,7 +91,10 @@ class ConfigError(RouterError):
 
 
 class ProtocolError(RouterError):
-    """The peer's fault: bytes that its protocol does not allow. `code` is ours, `message` names the rule, never the bytes."""
+    """The peer's fault: bytes that its protocol does not allow.
+
+    `code` is ours, `message` names the rule, never the bytes.
+    """
 
     def __init__(self, message: str, *, close_code: int = 1002) -> None:
         super().__init__("protocol_error", message)

@@ -1,7 +1,7 @@
 """What travels: messages and their options.
 
-A message is kept as the bytes that its recipients get: `body` is a JSON object that starts with the router's `id`, `from`
-and `at`, followed by the sender's keys as they came. Nothing decodes it again on the way.
+A message is kept as the bytes that its recipients get: `body` is a JSON object that starts with the router's
+`id`, `from` and `at`, followed by the sender's keys as they came. Nothing decodes it again on the way.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ NO_OPTIONS: Final = Options()
 
 
 class Envelope(msgspec.Struct, gc=False):
-    """What of a message is decoded, once. `metadata`, `payload` and other keys stay bytes until an action looks at them.
+    """What of a message is decoded, once. `metadata`, `payload` and other keys stay bytes until an action looks.
 
     The last four are the router's own: what a sender put there is overwritten.
     """
@@ -75,7 +75,10 @@ decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 
 
 class Message(msgspec.Struct, gc=False):
-    """One routed message as every broker keeps it. `expires_at`: wall ms, 0: never. `key`: the sender's `options.id`."""
+    """One routed message as every broker keeps it. `expires_at`: wall ms, 0: never.
+
+    `key`: the sender's `options.id`.
+    """
 
     id: str
     sender: str

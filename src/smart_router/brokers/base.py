@@ -80,7 +80,8 @@ class MailboxPolicy(msgspec.Struct, frozen=True):
 class Entry:
     """One message in one mailbox; the handle for `ack` and `release`.
 
-    `redelivered`: it may have been delivered before. `attempts`: writes that timed out or were refused, `deliveries`: writes.
+    `redelivered`: it may have been delivered before. `attempts`: writes that timed out or were refused,
+    `deliveries`: writes.
     The last two are core's and come back with the entry as far as the provider can keep them (at least while it runs).
     `slot` belongs to the provider.
     """
@@ -98,7 +99,10 @@ class Entry:
 
 
 class PutResult(NamedTuple):
-    """`refused`: per address that did not take it, why. Empty: safe in every mailbox. `answer`: a repeat got the first's answer."""
+    """`refused`: per address that did not take it, why. Empty: safe in every mailbox.
+
+    `answer`: a repeat got the first's answer.
+    """
 
     refused: dict[str, RouterError]
     answer: bytes | None = None
@@ -156,9 +160,10 @@ class BrokerStatistics(NamedTuple):
 
 
 class Broker(Protocol):
-    """Mailboxes by address. Addresses come from core in the form of `message.is_address`; nothing else reaches a provider.
+    """Mailboxes by address. Addresses have the form of `message.is_address`; nothing else reaches a provider.
 
-    Order: entries of one `put` and of later ones reach a mailbox in that order; within a priority they are delivered so.
+    Order: entries of one `put` and of later ones reach a mailbox in that order, and are delivered so within a
+    priority.
     Limits (`MailboxPolicy`) count what waits, not what is in flight or what a live subscription has credit for; what is
     released is never dropped for its return. `on_end` and `on_removed` are attributes, set before `open`.
     """
@@ -174,7 +179,10 @@ class Broker(Protocol):
         """Everything accepted is safe when this returns."""
 
     def recall(self, sender: str, key: str) -> bytes | Awaitable[bytes] | None:
-        """The answer that the first message with this dedup key got; awaitable while that one is still on its way; None: unknown."""
+        """The answer that the first message with this dedup key got; None: unknown.
+
+        Awaitable while that one is still on its way; it raises what that one was refused with.
+        """
 
     def put(
         self,
@@ -186,12 +194,16 @@ class Broker(Protocol):
 
         `done` is called once (maybe from inside): every entry is safe (durable: on disk or confirmed) or refused.
         Without `done` a refusal comes as `on_end(entry, End.REFUSED, code)`; nothing is called for what is safe.
-        `dedup` = (sender, key, answer): remembered together with the entries; a repeat changes nothing and gets that answer.
+        `dedup` = (sender, key, answer): remembered together with the entries; a repeat changes nothing
+        and gets that answer.
         Never raises for a delivery or storage problem: PutResult says it.
         """
 
     async def subscribe(self, address: str, policy: MailboxPolicy, consumer: Consumer) -> Subscription:
-        """Returns when the subscription stands; the mailbox is made if missing. Several may share one mailbox: in turn."""
+        """Returns when the subscription stands; the mailbox is made if missing.
+
+        Several may share one mailbox: in turn.
+        """
 
     def ack(self, entries: Sequence[Entry]) -> None:
         """Confirmed or remembered elsewhere: forget them. Unknown or already forgotten ones are ignored."""
@@ -212,10 +224,13 @@ class Broker(Protocol):
         """Purges and removes the mailbox; False: there is none. Its subscriptions end."""
 
     def exists(self, address: str) -> bool:
-        """True when the mailbox is known to exist (providers that cannot tell answer True after their first put or subscribe)."""
+        """True when the mailbox is known to exist; providers that cannot tell: after their first put or subscribe."""
 
     def mailbox(self, address: str) -> MailboxStatistics | None: ...
 
     def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]: ...
+
+    def trouble(self) -> str:
+        """Why new messages are refused now; "" when they are not. Cheap, unlike `statistics`."""
 
     def statistics(self) -> BrokerStatistics: ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -35,10 +35,11 @@ from smart_router.brokers.journal import Journal
 from smart_router.brokers.journalfile import Found, Opened, open_file
 from smart_router.brokers.lane import Lane, Stub
 from smart_router.brokers.mailbox import Mailbox
+from smart_router.brokers.operations import Operations
 from smart_router.brokers.options import EmbeddedOptions
 from smart_router.brokers.pages import Pages
 from smart_router.brokers.slot import ENDED, GONE, HELD, NONE, QUEUED, SAFE, Group, Slot, slot_of
-from smart_router.brokers.waiting import PAGE, Waiting
+from smart_router.brokers.waiting import Waiting
 from smart_router.brokers.writer import Reader, Writer
 from smart_router.clock import Clock, Deadlines
 from smart_router.errors import ConfigError, Refused, RouterError, StorageError, StorageFailed
@@ -62,7 +63,7 @@ def _path_of(url: str) -> Path | None:
     return path / _JOURNAL if name.endswith("/") or path.is_dir() else path
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(Operations):
     """Mailboxes of one process. See brokers/base.py for what each method promises."""
 
     def __init__(
@@ -363,74 +364,6 @@ class EmbeddedBroker:
             box.adopt(policy)
         return box.subscribe(consumer)
 
-    async def peek(self, address: str, limit: int = 100, after: str = "") -> list[Entry]:
-        box = self._boxes.get(address)
-        found: list[Entry] = []
-        if box is None:
-            return found
-        async for entry in self._waiting(box):
-            if after:
-                after = "" if entry.message.id == after else after
-                continue
-            found.append(_copy(entry))
-            if len(found) >= limit:
-                break
-        return found
-
-    async def _waiting(self, box: Mailbox) -> AsyncIterator[Entry]:
-        """All that waited when it began and can still be read, oldest first."""
-        items = sorted(box.all_waiting(), key=lambda item: item.seq if isinstance(item, Stub) else slot_of(item).seq)
-        for start in range(0, len(items), PAGE):
-            page = items[start : start + PAGE]
-            cold = [item for item in page if isinstance(item, Stub)]
-            rows = await self._pages.fetch(box, cold) if cold and self._journal is not None else {}
-            for item in page:
-                entry = rows.get(item.seq) if isinstance(item, Stub) else item
-                if entry is not None:
-                    yield entry
-
-    async def purge(self, address: str) -> int:
-        box = self._boxes.get(address)
-        if box is None:
-            return 0
-        ended = box.end_all(End.DROPPED, "purged")
-        if self._journal is not None:
-            await self._pages.settled()
-        box.settle()
-        return ended
-
-    async def requeue(self, address: str, message_id: str, to: str, policy: MailboxPolicy) -> bool:
-        box = self._boxes.get(address)
-        if box is None:
-            return False
-        async for entry in self._waiting(box):
-            if entry.message.id == message_id:
-                break
-        else:
-            return False
-        if not box.take_out(entry):
-            return False
-        safe: asyncio.Future[PutResult] = asyncio.get_running_loop().create_future()
-        self.put([Entry(entry.message, to, policy)], safe.set_result)
-        result = await safe
-        if result.refused:
-            box.put_back(entry)
-            raise result.refused[to]
-        self.ack([entry])
-        return True
-
-    async def delete(self, address: str) -> bool:
-        box = self._boxes.get(address)
-        if box is None:
-            return False
-        self.vanish(box)
-        for sub in box.subs:
-            sub.close()
-        box.end_all(End.DROPPED, "purged")
-        if self._journal is not None:
-            await self._pages.settled()
-        return True
-
     # What it knows
 
     def exists(self, address: str) -> bool:
@@ -447,9 +380,13 @@ class EmbeddedBroker:
         found = (self.mailbox(name) for name in heapq.nsmallest(limit, names))
         return [statistics for statistics in found if statistics is not None]
 
+    def trouble(self) -> str:
+        trouble = self._journal.trouble if self._journal is not None else None
+        return trouble.message if trouble is not None else ""
+
     def statistics(self) -> BrokerStatistics:
         boxes, journal = self._boxes.values(), self._journal
-        trouble = journal.trouble if journal is not None else None
+        trouble = self.trouble()
         return BrokerStatistics(
             mailboxes=len(boxes),
             loaded=sum(box.loaded for box in boxes),
@@ -462,13 +399,6 @@ class EmbeddedBroker:
             commits=journal.commits if journal is not None else 0,
             refused=self._refused,
             ended=self._ended,
-            healthy=trouble is None,
-            reason=trouble.message if trouble is not None else "",
+            healthy=not trouble,
+            reason=trouble,
         )
-
-
-def _copy(entry: Entry) -> Entry:
-    """What peek shows: the same message, but no handle."""
-    copy = Entry(entry.message, entry.address, entry.policy)
-    copy.redelivered, copy.attempts, copy.deliveries = entry.redelivered, entry.attempts, entry.deliveries
-    return copy

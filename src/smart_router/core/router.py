@@ -274,8 +274,8 @@ class Router:
         if result.answer is not None:
             answer = result.answer
         elif result.refused:
-            addresses = list(result.refused)
-            error = result.refused[addresses[0]]
+            addresses = [address for address in result.refused if address]  # "" stands for the dedup key's row
+            error = next(iter(result.refused.values()))
             self._refused += 1
             answer = _encode({"id": context.id, "error": error.as_dict(), "refused": addresses})
             if reply is None:

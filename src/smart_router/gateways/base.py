@@ -24,7 +24,10 @@ __all__ = ["Application", "BinaryApplication", "BinarySocket", "CloseReason", "S
 
 
 class CloseReason(Enum):
-    """Why we end a socket. `comes_back`: the client should connect again, so its transport is cut without a DISCONNECT."""
+    """Why we end a socket.
+
+    `comes_back`: the client should connect again, so its transport is cut without a DISCONNECT.
+    """
 
     DRAIN = ("the server is going down", True)
     LOST = ("the connection does not answer", True)
@@ -41,8 +44,8 @@ class Socket(Protocol):
     """One logical connection: a namespace of a Socket.IO client, or a whole plain WebSocket.
 
     `id`: its sid; a handler that recovers a session sets the old one inside `Application.connect`. `pid`: None, or the
-    private id offered for recovery, set there too. `authorization`: that header of the connection's first request. Calls
-    on a socket that is gone do nothing.
+    private id offered for recovery, set there too. `authorization`: that header of the connection's first request.
+    Calls on a socket that is gone do nothing.
     """
 
     id: str

@@ -24,7 +24,10 @@ _MAX_CACHED: Final = 128  # characters of a name that is remembered
 
 
 class Names:
-    """Event names as they begin a packet's array: `"talk",`, and those heard as `["talk"`. Bounded: when full, again."""
+    """Event names as they begin a packet's array: `"talk",`, and those heard as `["talk"`.
+
+    Bounded: when full, again.
+    """
 
     __slots__ = ("_heard", "_known", "heard")
 
