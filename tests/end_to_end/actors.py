@@ -65,10 +65,10 @@ class Actors:
                 waiting.remove(event)
                 return event
         while True:
-            event: Event = self._process.read_json(timeout)
-            if event["actor"] == name and wanted(event):
-                return event
-            self._events[event["actor"]].append(event)
+            newest: Event = self._process.read_json(timeout)
+            if newest["actor"] == name and wanted(newest):
+                return newest
+            self._events[newest["actor"]].append(newest)
 
 
 class Actor:

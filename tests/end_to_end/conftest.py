@@ -8,8 +8,9 @@ import pytest
 from tests.end_to_end.actors import Actors
 from tests.processes import ROOT, LineProcess, ServerProcess, run_node, serve
 
-__all__ = ["EXAMPLE", "StartActors"]
+__all__ = ["APPS", "EXAMPLE", "StartActors"]
 
+APPS = ROOT / "tests" / "end_to_end" / "apps"
 EXAMPLE = ROOT / "examples" / "live_chat" / "smart-router.toml"
 StartActors = Callable[[str], Actors]
 
@@ -20,10 +21,16 @@ def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def example_server(module_folder: Path) -> Iterator[ServerProcess]:
-    """examples/live_chat, as a user starts it. Tests use actors of their own names."""
+def config(request: pytest.FixtureRequest) -> Path:
+    """examples/live_chat; a module with an app of its own names it: `CONFIG`."""
+    return Path(getattr(request.module, "CONFIG", EXAMPLE))
+
+
+@pytest.fixture(scope="module")
+def server(module_folder: Path, config: Path) -> Iterator[ServerProcess]:
+    """The server, as a user starts it. Tests use actors of their own names."""
     place = ("--port", "0", "--data", str(module_folder / "data"))
-    server = serve(("--config", str(EXAMPLE), *place), module_folder, "server", {})
+    server = serve(("--config", str(config), *place), module_folder, "server", {})
     try:
         yield server
         assert server.stop() == 0
@@ -33,8 +40,8 @@ def example_server(module_folder: Path) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def url(example_server: ServerProcess) -> str:
-    return example_server.url
+def url(server: ServerProcess) -> str:
+    return server.url
 
 
 @pytest.fixture(scope="module")
