@@ -159,15 +159,7 @@ class Node:
         self._actors = Actors(self.core, registrar)
         page = page_files() if settings.demo else None
         api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings), page=page)
-        self._entrance = Entrance(
-            settings.server,
-            self._actors,
-            api,
-            self._deadlines,
-            clock,
-            access_log=settings.log.access,
-            authenticated=settings.auth.enabled,
-        )
+        self._entrance = Entrance(settings, self._actors, api, self._deadlines, clock)
         await self._entrance.start()
         self._closers.append(self._entrance.close)
         self._run("housekeeping", self._keep_house())

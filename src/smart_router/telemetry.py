@@ -169,7 +169,9 @@ METRICS: Final[dict[str, Metric]] = {
     "smart_router_listener_requests_refused_total": Metric("counter", "HTTP requests malformed or over a limit"),
     "smart_router_listener_application_errors_total": Metric("counter", "HTTP requests whose application raised"),
     "smart_router_listener_handshakes_refused_total": Metric("counter", "WebSocket handshakes refused"),
-    "smart_router_listener_origins_refused_total": Metric("counter", "WebSocket handshakes refused for their Origin"),
+    "smart_router_listener_origins_refused_total": Metric(
+        "counter", "WebSocket handshakes and pages refused for their Origin"
+    ),
     "smart_router_listener_websockets_opened_total": Metric("counter", "WebSockets opened"),
     "smart_router_listener_websockets_closed_total": Metric("counter", "WebSockets closed"),
     "smart_router_listener_websockets_failed_total": Metric(

@@ -95,6 +95,26 @@ def test_a_preflight_is_told_methods_and_headers() -> None:
     assert headers[b"access-control-allow-headers"] == b"x-a"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "127.0.0.1", "[::1]:8080", "[::1]", "localhost", "localhost:8080"])
+def test_without_authentication_our_pages_are_under_an_address(host: str) -> None:
+    assert OriginRule(addresses_only=True).refuses(request(f"http://{host}", host, "http")) is None
+
+
+NAMES = ["evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "evil-localhost", "1.2.3:80", "[::g]"]
+
+
+@pytest.mark.parametrize("host", NAMES)
+def test_a_name_may_be_anybodys(host: str) -> None:
+    """DNS rebinding: the page and its requests have the same origin, and only the name tells that it is not ours."""
+    page = request(f"http://{host}", host, "http")
+    refusal = OriginRule(addresses_only=True).refuses(page)
+    assert refusal is not None
+    assert (refusal.status, b"[server] origins" in refusal.body) == (403, True)
+    assert OriginRule(addresses_only=False).refuses(page) is None
+    assert OriginRule([f"http://{host}"], addresses_only=True).refuses(page) is None
+    assert OriginRule(addresses_only=True).refuses(request(None, host, "http")) is None
+
+
 async def test_on_the_wire_a_foreign_page_never_reaches_the_gateway() -> None:
     async with listening(ListenerSettings(port=0, origins=("https://a.example",))) as server:
         for origin, status in (

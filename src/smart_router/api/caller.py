@@ -50,7 +50,8 @@ class Callers:
         origin = request.headers.get("origin")
         if origin is None or origin in self._origins:
             return
-        if origin.partition("://")[2].lower() != request.headers.get("host", "").lower():
+        own = request.headers.get("host", "").lower()
+        if not own or origin.partition("://")[2].lower() != own:
             raise Refused("forbidden", "Web pages of another origin may not call this.")
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from smart_router.clock import Clock, Deadlines
 from smart_router.config.attribute import load_attribute
-from smart_router.config.schema import LimitSettings, ServerSettings
+from smart_router.config.schema import LimitSettings, Settings
 from smart_router.gateways.bare import BareEngineGateway, BareWebSocketGateway
 from smart_router.gateways.base import Application
 from smart_router.gateways.listener import Application as AsgiApplication
@@ -41,27 +41,25 @@ class Entrance:
 
     def __init__(
         self,
-        settings: ServerSettings,
+        settings: Settings,
         application: Application,
         api: AsgiApplication,
         deadlines: Deadlines,
         clock: Clock,
-        *,
-        access_log: bool = False,
     ) -> None:
+        server, open_to_all = settings.server, not settings.auth.enabled
         self._api = api
         self._gateways: dict[str, Gateway] = {}
-        self._kinds = {each.path: each.kind for each in settings.gateways}
-        origins = OriginRule(settings.origins, settings.require_origin)
-        for each in settings.gateways:
+        self._kinds = {each.path: each.kind for each in server.gateways}
+        origins = OriginRule(server.origins, server.require_origin, addresses_only=open_to_all)
+        for each in server.gateways:
             served = application if each.handler is None else load_attribute(each.handler)
             if each.kind in _BARE:
                 self._gateways[each.path] = _BARE[each.kind](each, served, deadlines, clock)
             else:
                 make = _ENGINE[each.kind]
-                self._gateways[each.path] = make(each, served, deadlines, clock, settings.limits, origins)
-        listener = _listener_settings(settings, access_log)
-        self._listener = Listener(listener, self._serve, self._websocket, deadlines=deadlines)
+                self._gateways[each.path] = make(each, served, deadlines, clock, server.limits, origins)
+        self._listener = Listener(_listener_settings(settings), self._serve, self._websocket, deadlines=deadlines)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -71,7 +69,9 @@ class Entrance:
         await self._listener.start()
 
     async def drain(self, seconds: float) -> None:
-        """Nobody new is let in; every gateway sends its clients away within `seconds`, answers under way are finished."""
+        """Nobody new is let in; every gateway sends its clients away within `seconds`, answers under way are
+        finished.
+        """
         gateways = [gateway.drain(seconds) for gateway in self._gateways.values()]
         await asyncio.gather(self._listener.drain(seconds), *gateways)
 
@@ -101,7 +101,8 @@ class Entrance:
         await application(scope, receive, send)
 
 
-def _listener_settings(server: ServerSettings, access_log: bool) -> ListenerSettings:
+def _listener_settings(settings: Settings) -> ListenerSettings:
+    server = settings.server
     limits: LimitSettings = server.limits
     tls = server.tls
     return ListenerSettings(
@@ -120,7 +121,8 @@ def _listener_settings(server: ServerSettings, access_log: bool) -> ListenerSett
         handshakes_at_once=limits.handshakes_at_once,
         origins=tuple(server.origins),
         require_origin=server.require_origin,
+        addresses_only=not settings.auth.enabled,
         trusted_proxies=tuple(server.trusted_proxies),
         proxy_protocol=server.proxy_protocol,
-        access_log=access_log,
+        access_log=settings.log.access,
     )

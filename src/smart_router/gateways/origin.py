@@ -2,10 +2,15 @@
 
 Default: the page must come from our own scheme, host and port. A request without Origin is from a program (or is a
 page's same-origin GET) and is let in unless `require_origin`.
+
+Where nobody needs a token, our own pages are those under an IP address or `localhost`: whoever owns a name can point it
+at a reader's own machine, and their page would then be "ours" (DNS rebinding).
 """
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,24 +18,33 @@ from smart_router.gateways.request import HttpRequest, Refusal
 
 __all__ = ["OriginRule"]
 
+_PORT: Final = re.compile(r":[0-9]*\Z")
 _PORTS: Final = {"http": ":80", "https": ":443"}
 _FOREIGN: Final = Refusal(403, body=b"this origin is not allowed")
 _MISSING: Final = Refusal(403, body=b"an Origin header is required")
+_NAMED: Final = Refusal(
+    403,
+    body=b"without authentication, pages are served under an IP address or localhost only: open this one as"
+    b" http://127.0.0.1 with the port, set up [auth], or list its origin in [server] origins",
+)
 _VARY: Final = (b"vary", b"Origin")
 
 
 class OriginRule:
     """`allowed`: origins such as `https://chat.example.org`, `https://*.example.org` (not the bare domain), `null`,
-    or `*`."""
+    or `*`. `addresses_only`: our own pages are those under an IP address or `localhost`."""
 
-    __slots__ = ("_any", "_exact", "_require", "_suffixes")
+    __slots__ = ("_addresses_only", "_any", "_exact", "_require", "_suffixes")
 
-    def __init__(self, allowed: Iterable[str] = (), require_origin: bool = False) -> None:
+    def __init__(
+        self, allowed: Iterable[str] = (), require_origin: bool = False, *, addresses_only: bool = False
+    ) -> None:
         names = [name.strip().lower().rstrip("/") for name in allowed]
         self._any = "*" in names
         self._exact = frozenset(_without_default_port(name) for name in names if "*" not in name)
         self._suffixes = tuple(_suffix(name) for name in names if "://*." in name)
         self._require = require_origin
+        self._addresses_only = addresses_only
 
     def refuses(self, request: HttpRequest) -> Refusal | None:
         """None, or the 403 to answer with."""
@@ -39,7 +53,14 @@ class OriginRule:
             return _MISSING if self._require else None
         if len(origins) > 1 or not (self._any or self._is_own(origins[0], request) or self._is_listed(origins[0])):
             return _FOREIGN
-        return None
+        return self.refuses_name(request)
+
+    def refuses_name(self, request: HttpRequest) -> Refusal | None:
+        """The 403 for what claims to be our own page under a name that anybody may have pointed at us."""
+        origin = request.header(b"origin")
+        if not self._addresses_only or origin is None or self._any or self._is_listed(origin):
+            return None
+        return _NAMED if self._is_own(origin, request) and not _is_address(request.host) else None
 
     def cors_headers(self, request: HttpRequest, methods: bytes = b"GET, POST, OPTIONS") -> list[tuple[bytes, bytes]]:
         """What a response to a request that is not refused carries; empty without Origin, for our own and a foreign
@@ -74,6 +95,17 @@ class OriginRule:
             text.startswith(scheme) and text.endswith(domain) and len(text) > len(scheme) + len(domain)
             for scheme, domain in self._suffixes
         )
+
+
+def _is_address(host: str) -> bool:
+    name = _PORT.sub("", host)
+    if name == "localhost":
+        return True
+    try:
+        ipaddress.ip_address(name[1:-1] if name.startswith("[") else name)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(origin: bytes) -> str:

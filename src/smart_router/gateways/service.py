@@ -98,7 +98,7 @@ class Service:
         self.access = self.cork.access = AccessLog(self.clock) if settings.access_log else None
         self.counters = self.cork.counters
         self.gate = Gate(settings.handshakes_at_once, loop.call_soon)
-        self.origins = OriginRule(settings.origins, settings.require_origin)
+        self.origins = OriginRule(settings.origins, settings.require_origin, addresses_only=settings.addresses_only)
         self.proxies = TrustedProxies(settings.trusted_proxies)
         self.peers = Peers(settings.connections_per_address, settings.half_open_per_address, settings.limit_loopback)
         self.connections = 0
@@ -122,12 +122,21 @@ class Service:
         """The application; what it raises is logged once, without the request's content, and answered with 500."""
         if self.access is not None:
             send = self.access.watch(scope, send)
+        foreign = self.origins.refuses_name(scope["smart_router.request"])
+        if foreign is not None:
+            self._note_foreign(scope["client"])
+            await _refuse(foreign, send)
+            return
         try:
             await self._app(scope, receive, send)
         except Exception as error:
             self.counters.application_errors += 1
             self.log.error("http_application_error", exc_info=error, path=scope["path"])
             raise
+
+    def _note_foreign(self, client: tuple[str, int] | None) -> None:
+        self.counters.origins_refused += 1
+        self.log.info("http_refused", status=403, reason="a page under a name", peer=client[0] if client else "")
 
     def admit(self, address: str) -> Peer | None:
         """A place in the counts for a new connection; None: there is none."""
@@ -153,3 +162,9 @@ class Service:
         while self.connections:
             self._empty.clear()
             await self._empty.wait()
+
+
+async def _refuse(refusal: Refusal, send: Send) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(refusal.body))]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": refusal.body})

@@ -38,6 +38,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True):
     write_high_water: int = 65_536  # transport buffer from which `writable(False)` is told
     origins: tuple[str, ...] = ()
     require_origin: bool = False
+    addresses_only: bool = False  # our own pages are those under an IP address or localhost (origin.py)
     trusted_proxies: tuple[str, ...] = ()
     proxy_protocol: Literal["off", "optional", "v2"] = "off"  # v2: required, and only trusted proxies may connect
     access_log: bool = False  # a line for each request, two for each WebSocket
@@ -63,7 +64,7 @@ class ListenerStatistics(NamedTuple):
     requests_refused: int  # malformed or over a limit: 4xx, 5xx and close
     application_errors: int
     handshakes_refused: int  # 4xx or 5xx instead of an upgrade
-    origins_refused: int  # of these: foreign or missing Origin
+    origins_refused: int  # of these: foreign or missing Origin; and HTTP requests of a page under a name
     websockets_opened: int
     websockets_closed: int
     websockets_failed: int  # of these: the peer broke RFC 6455 or a limit, or a handler raised
