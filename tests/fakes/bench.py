@@ -87,6 +87,8 @@ class Bench:
         self.settings = settings or Settings(auth=auth or AuthSettings())
         self.clock = clock or FakeClock()
         self.events: list[dict[str, Any]] = []
+        self.written: list[dict[str, Any]] = []
+        """All deliveries to all clients, in the order they were written."""
         self._sids = itertools.count(1)
 
     async def open(self) -> Bench:

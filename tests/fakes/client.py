@@ -145,6 +145,7 @@ class Client:
         if self._gone:
             return
         message = msgspec.json.decode(body)
+        self.bench.written.append(message)
         self.log.append((type_, message))
         self.deliveries.append(Delivered(type_, message, body, attachments, ack_id, offset))
 

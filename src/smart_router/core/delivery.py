@@ -161,6 +161,22 @@ class Delivery:
             for held in session.held:
                 held.hold_back(self._broker)  # what older ones give back goes first
 
+    def _alive(self, older: Session) -> None:
+        """It has answered its ping: newer ones go on. What it keeps (client mode) holds up those with a window of 1."""
+        if older.window == 1 and older.in_flight:
+            for mate in self._mates(older):
+                if older in mate.waiting_for:
+                    mate.takeover_at = None
+        else:
+            for mate in self._mates(older):
+                self._settled(mate, older)
+
+    def _settle(self, older: Session) -> None:
+        """Newer ones go on if it holds nothing more."""
+        if not older.in_flight:
+            for mate in self._mates(older):
+                self._settled(mate, older)
+
     def _settled(self, session: Session, older: Session) -> None:
         if older in session.waiting_for:
             session.waiting_for.discard(older)
@@ -247,9 +263,8 @@ class Delivery:
                     session.bytes -= sum([entry.message.size for entry in batch])
                 self._done(session, batch)
         mates = self.sessions.of_actor(session.actor)
-        if len(mates) > 1 and (not session.inflight):
-            for mate in mates:
-                self._settled(mate, session)
+        if len(mates) > 1 and not session.inflight:
+            self._alive(session)
         self._refill(session)
 
     def _done(self, session: Session, batch: list[Entry]) -> None:
@@ -276,9 +291,7 @@ class Delivery:
             self._refused += 1
             self._attempts.failed(session, entry, nack or "refused", self._now())
             self._watch(session)
-        if not session.pending:
-            for mate in self._mates(session):
-                self._settled(mate, session)
+        self._settle(session)
         self._refill(session)
         return True
 
@@ -305,6 +318,7 @@ class Delivery:
                 held.refill()
         if session.retry_at is not None and session.retry_at <= now:
             self._broker.release(session.take_retrying())
+            self._settle(session)
             self._refill(session)
         self._time_out_pending(session, now)
 
@@ -314,8 +328,7 @@ class Delivery:
         session.waiting_for = set()
         for other in older:
             self._give_back(other)
-            for mate in self._mates(other):
-                self._settled(mate, other)
+            self._settle(other)
         self._refill(session)
 
     def _time_out_pending(self, session: Session, now: float) -> None:
@@ -326,6 +339,7 @@ class Delivery:
             self._timed_out += 1
             self._attempts.failed(session, entry, "no answer within the delivery timeout", now)
         if late:
+            self._settle(session)
             self._refill(session)
 
     def stalled(self, session: Session, full: bool) -> None:
