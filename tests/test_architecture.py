@@ -1,12 +1,15 @@
 """What the import contracts cannot say of the source: its names, its sizes, its face, and what may not be in it."""
 
 import ast
-import importlib
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import smart_router
+from tests.processes import ROOT
 
 SOURCE = Path(smart_router.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -16,7 +19,18 @@ UNSAFE_MODULES = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "yaml"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__"}
 
 # What `from smart_router import …` promises; whoever changes the face changes this and the docs with it.
-FACE: tuple[str, ...] = ()
+FACE: tuple[str, ...] = (
+    "ConfigError",
+    "Context",
+    "EndpointRoutes",
+    "Node",
+    "ProtocolError",
+    "Refused",
+    "RouterError",
+    "SmartRouter",
+    "StorageError",
+    "load_settings",
+)
 
 
 def tree(module: Path) -> ast.Module:
@@ -79,5 +93,18 @@ def test_inside_nobody_imports_the_face(module: Path) -> None:
 
 
 def test_the_face_is_what_is_documented() -> None:
-    face: list[str] = getattr(importlib.import_module("smart_router"), "__all__", [])
-    assert sorted(face) == sorted(FACE)
+    assert sorted(smart_router.__all__) == sorted(FACE)
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    listed = page.partition("## The package's face")[2].partition("\n## ")[0]
+    assert sorted(re.findall(r"^\| `(\w+)`", listed, re.MULTILINE)) == sorted(FACE)
+
+
+def test_every_name_of_the_face_is_there() -> None:
+    for name in FACE:
+        assert getattr(smart_router, name).__name__ == name
+    assert not hasattr(smart_router, "Nonsense")
+
+
+def test_the_face_costs_no_server_package_until_one_is_asked_for() -> None:
+    program = "import sys, smart_router; sys.exit('litestar' in sys.modules or 'picows' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
