@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -92,7 +92,7 @@ class EmbeddedBroker(Operations):
         self._log = log or structlog.get_logger()
         self._boxes: dict[str, Mailbox] = {}
         self._dedup = DedupWindow(self.options.dedup_window, self.options.dedup_keys)
-        self._order = itertools.count(1)
+        self.order: Iterator[int] = itertools.count(1)
         self._seq = 0
         self._bytes = 0
         self._puts = self._refused = self._ended = self._elided = 0
@@ -309,9 +309,6 @@ class EmbeddedBroker(Operations):
 
     def now(self) -> float:
         return self._now()
-
-    def next_order(self) -> int:
-        return next(self._order)
 
     def watch(self, box: Waiting) -> None:
         assert self.deadlines is not None

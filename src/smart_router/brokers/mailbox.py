@@ -137,7 +137,7 @@ class Mailbox(Waiting):
         slot.state = HELD
         slot.sub = sub
         if not slot.order:
-            slot.order = self._host.next_order()
+            slot.order = next(self._host.order)
         sub.held[entry] = None
         sub.consumer.deliver(entry)
 

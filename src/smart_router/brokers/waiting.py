@@ -10,6 +10,7 @@ import heapq
 from abc import ABC, abstractmethod
 from array import array
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, Protocol
 
 from smart_router.brokers.base import End, Entry, MailboxPolicy, Overflow
@@ -34,7 +35,9 @@ class Host(Protocol):
 
     has_journal: bool
 
-    def next_order(self) -> int: ...
+    order: Iterator[int]
+    """Numbers of first deliveries."""
+
     def watch(self, box: Waiting) -> None: ...
     def load(self, box: Waiting, lane: Lane) -> None:
         """Brings the first stubs of `lane` into its page, now or soon, then pumps."""

@@ -117,7 +117,7 @@ class Context:
         `message`: an object as a sender would send it (`ids`, `metadata`, `payload`, own keys). Raises Refused when
         `address` is no address, its endpoint is unknown or gives it no mailbox, or the message is too large for it.
         """
-        if isinstance(address, (list, tuple, set, frozenset)):
+        if not isinstance(address, str) and isinstance(address, (list, tuple, set, frozenset)):
             for each in address:
                 self.publish(each, type, message)
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from smart_router.brokers.base import Broker, Entry, MailboxPolicy, Subscription
@@ -29,7 +28,7 @@ class Held:
         self.policy = policy
         self.primary = primary
         self.sessions: list[Session] = []
-        self.ready: deque[Entry] = deque()
+        self.ready: list[Entry] = []  # seldom long: an empty deque takes 700 bytes
         self.subscription: Subscription | None = None
         self._credit = 0
         self._filling = False
@@ -37,13 +36,7 @@ class Held:
 
     def deliver(self, entry: Entry) -> None:
         self._credit -= 1
-        sessions = self.sessions
-        if self.ready:
-            session = None
-        elif sessions and (self.primary or len(sessions) == 1):
-            session = sessions[-1] if sessions[-1].room > 0 else None
-        else:
-            session = self._pick()
+        session = None if self.ready else self._pick()
         if session is None:
             self.ready.append(entry)
         else:
@@ -51,9 +44,9 @@ class Held:
 
     def _pick(self) -> Session | None:
         sessions = self.sessions
-        if self.primary or len(sessions) == 1:
-            session = sessions[-1] if sessions else None
-            return session if session is not None and session.room > 0 else None
+        if len(sessions) == 1 or (self.primary and sessions):
+            session = sessions[-1]
+            return session if session.room > 0 else None
         with_room = [session for session in sessions if session.room > 0]
         if not with_room:
             return None
@@ -74,7 +67,7 @@ class Held:
             return  # what is sent below confirms itself with `ack = "sent"`, and asks for more
         self._filling = True
         while ready and (session := self._pick()) is not None:
-            self._send(session, ready.popleft())
+            self._send(session, ready.pop(0))
         self._filling = False
         if self.subscription is None:
             return
@@ -105,6 +98,8 @@ class Holdings:
         self._send = send
         self._held: dict[str, Held] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}
+        self.making: Callable[[str, Endpoint], None] = lambda _address, _endpoint: None
+        """Asked before a mailbox is made that is not there yet; raises Refused."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -123,6 +118,8 @@ class Holdings:
         held = self._held.get(address)
         if held is not None:
             return held
+        if not self._broker.exists(address):
+            self.making(address, endpoint)
         held = self._held[address] = Held(address, endpoint.policy, primary, self._send)
         opening = self._opening[address] = asyncio.get_running_loop().create_future()
         try:

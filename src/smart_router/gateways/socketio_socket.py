@@ -29,10 +29,10 @@ class Names:
     Bounded: when full, again.
     """
 
-    __slots__ = ("_heard", "_known", "heard")
+    __slots__ = ("_heard", "heard", "known")
 
     def __init__(self) -> None:
-        self._known: dict[str, bytes] = {}
+        self.known: dict[str, bytes] = {}
         self._heard: dict[bytes, str] = {}
         self.heard: Callable[[bytes], str | None] = self._heard.get
         """The name of an event whose array begins so; None: not heard before."""
@@ -46,15 +46,15 @@ class Names:
             self._heard[head] = name
 
     def get(self, name: str) -> bytes:
-        encoded = self._known.get(name)
+        encoded = self.known.get(name)
         return encoded if encoded is not None else self._encode(name)
 
     def _encode(self, name: str) -> bytes:
         encoded = _encode(name) + b","
         if len(name) <= _MAX_CACHED:
-            if len(self._known) >= _MAX_NAMES:
-                self._known.clear()
-            self._known[name] = encoded
+            if len(self.known) >= _MAX_NAMES:
+                self.known.clear()
+            self.known[name] = encoded
         return encoded
 
 
@@ -102,7 +102,7 @@ class NamespaceSocket:
             connection.unproven.append(self)
         end = b"]" if offset is None else b",%b]" % _encode(offset)
         if ack_id is None and not attachments:
-            packet = self._prefix + self._names.get(type_) + body + end
+            packet = self._prefix + (self._names.known.get(type_) or self._names.get(type_)) + body + end
             if connection.websocket is not None:
                 connection.websocket.send_text(packet)
             else:
