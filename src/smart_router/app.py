@@ -201,6 +201,7 @@ class Node:
         endpoints, sessions = Endpoints(declared), Sessions()
         attempts = Attempts(broker, reports.ends, random.random)
         delivery = Delivery(broker, sessions, reports, attempts, self._deadlines)
+        delivery.holdings.making = new_mailboxes.join
         ids = Ids(clock.wall_ms, os.urandom(6))
         revocations = Revocations(store, clock)
         await revocations.open()

@@ -115,6 +115,7 @@ class Bench:
         reports = Reports(self.ends, self.happenings, self.health)
         attempts = Attempts(self.broker, self.ends, lambda: 0.0)
         self.delivery = Delivery(self.broker, self.sessions, reports, attempts, self.deadlines)
+        self.delivery.holdings.making = self.new_mailboxes.join
         ids = Ids(clock.wall_ms, bytes(6))
         self.router = Router(self.endpoints, self._routes(), self.broker, reports, self.new_mailboxes, ids)
         self.revocations = Revocations(self.store, clock)

@@ -138,3 +138,8 @@ class Endpoints:
         new = own not in endpoint.subs
         endpoint.subs.add(own)
         return f"{endpoint.name}/{own}", new
+
+    def unregister(self, name: str, own: str) -> None:
+        """Takes a sub-endpoint back that could not be remembered."""
+        self._by_name[name].subs.discard(own)
+        self._targets.clear()

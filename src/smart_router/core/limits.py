@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from smart_router.clock import Clock
@@ -15,14 +16,15 @@ _MINUTE: Final = 60.0
 
 
 class Rate:
-    """Messages and bytes a second of one session; a second's worth may come at once. 0: no limit."""
+    """Messages and bytes a second of one session; a second's worth may come at once, or one message. 0: no limit."""
 
-    __slots__ = ("_at", "_bytes", "_clock", "_left", "_left_bytes", "_messages")
+    __slots__ = ("_at", "_burst", "_bytes", "_clock", "_left", "_left_bytes", "_messages")
 
     def __init__(self, messages: float, size: float, clock: Clock) -> None:
         self._messages = messages
         self._bytes = size
-        self._left = messages
+        self._burst = max(1.0, messages)
+        self._left = self._burst
         self._left_bytes = size
         self._clock = clock
         self._at = clock.monotonic()
@@ -32,7 +34,7 @@ class Rate:
         now = self._clock.monotonic()
         passed = now - self._at
         self._at = now
-        self._left = min(self._messages, self._left + passed * self._messages)
+        self._left = min(self._burst, self._left + passed * self._messages)
         self._left_bytes = min(self._bytes, self._left_bytes + passed * self._bytes)
         if self._messages and self._left < 1:
             limit = self._messages
@@ -53,25 +55,35 @@ class NewMailboxes:
         self._per_sender: Counter[str] = Counter()
         self._minute = clock.monotonic()
 
-    def open(self, sender: str, endpoint: Endpoint) -> None:
-        """One more. Raises Refused (`too_many_mailboxes`)."""
-        settings = endpoint.settings
+    def open(self, sender: str, endpoints: Sequence[Endpoint]) -> None:
+        """One more of each. Raises Refused (`too_many_mailboxes`): then of none."""
         now = self._clock.monotonic()
         if now - self._minute >= _MINUTE:
             self._minute = now
             self._per_sender.clear()
-        if settings.max_mailboxes and self._per_endpoint[endpoint.name] >= settings.max_mailboxes:
-            limit = settings.max_mailboxes
+        wanted = Counter(endpoint.name for endpoint in endpoints)
+        for endpoint in endpoints:
+            self._check_rate(sender, endpoint, len(endpoints))
+            self._check_number(endpoint, wanted[endpoint.name])
+        self._per_sender[sender] += len(endpoints)
+        self._per_endpoint += wanted
+
+    def join(self, address: str, endpoint: Endpoint) -> None:
+        """Somebody subscribes a mailbox that is not there yet. Raises Refused (`too_many_mailboxes`)."""
+        self._check_number(endpoint, 1)
+        self._per_endpoint[endpoint.name] += 1
+
+    def _check_number(self, endpoint: Endpoint, more: int) -> None:
+        limit = endpoint.settings.max_mailboxes
+        if limit and self._per_endpoint[endpoint.name] + more > limit:
             raise Refused(
                 "too_many_mailboxes", f"Endpoint {endpoint.name!r} has {limit} mailboxes, its limit.", limit=limit
             )
-        per_minute = settings.new_mailboxes_per_minute
-        if per_minute and self._per_sender[sender] >= per_minute:
-            raise Refused(
-                "too_many_mailboxes", f"More than {per_minute} new mailboxes a minute: wait.", limit=per_minute
-            )
-        self._per_sender[sender] += 1
-        self._per_endpoint[endpoint.name] += 1
+
+    def _check_rate(self, sender: str, endpoint: Endpoint, more: int) -> None:
+        limit = endpoint.settings.new_mailboxes_per_minute
+        if limit and self._per_sender[sender] + more > limit:
+            raise Refused("too_many_mailboxes", f"More than {limit} new mailboxes a minute: wait.", limit=limit)
 
     def count(self, address: str) -> None:
         """A mailbox that was there already when the node started."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple, cast
 
@@ -206,10 +207,10 @@ class Router:
         return context
 
     def _run(self, route: Route, context: Context, reply: Reply | None) -> Awaitable[None] | None:
-        if route.waits:
-            return self._run_waiting(route, context, reply)
         try:
             outcome = route.action(context)
+            if route.waits or (outcome is not None and not route.is_async and inspect.isawaitable(outcome)):
+                return self._run_waiting(cast("Awaitable[None]", outcome), context, reply)
             if route.is_async:
                 _drive(outcome)
         except Exception as error:  # noqa: BLE001 (the program's own code may raise anything)
@@ -218,9 +219,9 @@ class Router:
         self._put(context, reply)
         return None
 
-    async def _run_waiting(self, route: Route, context: Context, reply: Reply | None) -> None:
+    async def _run_waiting(self, outcome: Awaitable[None], context: Context, reply: Reply | None) -> None:
         try:
-            await cast("Awaitable[None]", route.action(context))
+            await outcome
         except asyncio.CancelledError:
             self._action_failed(context, RuntimeError("the node went down"), reply)
             raise
@@ -265,7 +266,9 @@ class Router:
         exists = self._broker.exists
         for entry in entries:
             if not exists(entry.address):
-                self._new_mailboxes.open(session.actor, self.endpoints.target(entry.address).endpoint)
+                new = {each.address for each in entries if not exists(each.address)}
+                self._new_mailboxes.open(session.actor, [self.endpoints.target(address).endpoint for address in new])
+                return
 
     # answers
 
@@ -309,6 +312,7 @@ class Router:
         """Refused by a publish: told. Anything else: logged, told, and the message is dead-lettered, not lost."""
         session = context.session
         if isinstance(error, Refused):
+            self._no_route += error.code == "no_route"
             error.details.setdefault("id", context.id)
             self._answer_first(context, _encode({"error": error.as_dict()}))
             self._refuse(session, error, context.type, reply)

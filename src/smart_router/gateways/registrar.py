@@ -13,7 +13,7 @@ from smart_router.core.access import Identity, require_admin
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.health import Health
 from smart_router.core.revocations import Revocations
-from smart_router.errors import Refused, RouterError
+from smart_router.errors import Refused, RouterError, StorageError
 from smart_router.gateways.base import Socket
 from smart_router.stores.base import Store, SubEndpoint
 
@@ -51,7 +51,11 @@ class Registrar:
         address, new = self._endpoints.register(name, sub)
         if new:
             endpoint, _, own = address.partition("/")
-            await self._store.add_sub_endpoint(SubEndpoint(endpoint, own, self._clock.wall_ms()))
+            try:
+                await self._store.add_sub_endpoint(SubEndpoint(endpoint, own, self._clock.wall_ms()))
+            except StorageError:
+                self._endpoints.unregister(endpoint, own)
+                raise
         return new
 
     def check(self, identity: Identity) -> None:
