@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT, serve
+from tests.processes import ROOT, ServerProcess, serve
 
 __all__: list[str] = []
 
@@ -41,14 +41,52 @@ def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "venv/bin/smart-router"
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+def files_of(wheel: Path) -> set[str]:
     with zipfile.ZipFile(wheel) as archive:
-        folders = {name.partition("/")[0] for name in archive.namelist()}
+        return set(archive.namelist())
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    folders = {name.partition("/")[0] for name in files_of(wheel)}
     assert {name for name in folders if not name.endswith(".dist-info")} == {"smart_router"}
+
+
+def test_the_wheel_holds_all_that_the_repository_has(wheel: Path) -> None:
+    source = ROOT / "src"
+    there = {path.relative_to(source).as_posix() for path in (source / "smart_router").rglob("*") if path.is_file()}
+    wanted = {name for name in there if "__pycache__" not in name} | {"smart_router/demo/smart-router.toml"}
+    inside = files_of(wheel)
+    assert wanted <= inside
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in inside)
 
 
 def test_the_installed_program_shows_its_help(program: Path, tmp_path: Path) -> None:
     assert "serve" in run(program, "--help", folder=tmp_path)
+
+
+def get(server: ServerProcess, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(server.address, server.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_the_installed_program_serves_the_demo_with_its_page(program: Path, tmp_path: Path) -> None:
+    place = ("--port", "0", "--data", str(tmp_path / "data"))
+    server = ServerProcess([str(program), "demo", *place], tmp_path / "logs", "demo", {"PYTHONPATH": ""})
+    try:
+        status, page = get(server, "/")
+        assert status == 200
+        scripts = [word for word in page.decode().split('"') if word.endswith(".js")]
+        assert scripts
+        assert [get(server, "/" + name.removeprefix("/"))[0] for name in scripts] == [200] * len(scripts)
+    finally:
+        status = server.stop()
+    assert status == 0
+    assert "Traceback" not in server.log()
 
 
 def test_the_installed_program_serves_the_example(program: Path, tmp_path: Path) -> None:
@@ -57,10 +95,7 @@ def test_the_installed_program_serves_the_example(program: Path, tmp_path: Path)
     place = ("--host", "127.0.0.1", "--port", "0", "--data", str(tmp_path / "data"))
     server = serve(("--config", str(config), *place), tmp_path / "logs", "server", {}, program)
     try:
-        connection = http.client.HTTPConnection(server.address, server.port, timeout=10)
-        connection.request("GET", "/readyz")
-        assert connection.getresponse().status == 200
-        connection.close()
+        assert get(server, "/readyz")[0] == 200
     finally:
         status = server.stop()
     assert status == 0
