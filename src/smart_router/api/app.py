@@ -26,6 +26,7 @@ from smart_router.api.metrics import metrics_routes
 from smart_router.api.problems import EXCEPTION_HANDLERS, SAFE_HEADERS
 from smart_router.api.revocations import revocation_routes
 from smart_router.core.services import Core
+from smart_router.errors import Refused
 
 __all__ = ["AsgiApplication", "create_api"]
 
@@ -58,7 +59,7 @@ def create_api(
         *revocation_routes(core, callers),
     ]
     files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": _document(routes)}
-    return Litestar(  # type: ignore[return-value]  # its types of ASGI are narrower, its calls are the same
+    api = Litestar(
         [*routes, *file_routes(files)],
         exception_handlers=EXCEPTION_HANDLERS,
         response_headers=[ResponseHeader(name=name, value=value) for name, value in SAFE_HEADERS.items()],
@@ -67,6 +68,18 @@ def create_api(
         request_max_body_size=MAX_BODY,
         debug=False,
     )
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        async def receive_all() -> Any:
+            """A client that goes away within its body is its own fault, and none of ours to log."""
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                raise Refused("bad_message", "The body has ended too early.")
+            return event
+
+        await api(scope, receive_all, send)
+
+    return serve
 
 
 def _document(routes: list[HTTPRouteHandler]) -> bytes:
