@@ -77,25 +77,21 @@ class MailboxPolicy(msgspec.Struct, frozen=True):
     """Seconds; an empty mailbox without a subscription goes after this time, a memory one with messages too."""
 
 
-class Entry:
-    """One message in one mailbox; the handle for `ack` and `release`.
+class Entry(msgspec.Struct, eq=False):
+    """One message in one mailbox; the handle for `ack` and `release`. Two are equal only if they are the same.
 
     `redelivered`: it may have been delivered before. `attempts`: writes that timed out or were refused,
-    `deliveries`: writes.
-    The last two are core's and come back with the entry as far as the provider can keep them (at least while it runs).
-    `slot` belongs to the provider.
+    `deliveries`: writes. The last two are core's and come back with the entry as far as the provider can keep them (at
+    least while it runs). `slot` belongs to the provider.
     """
 
-    __slots__ = ("address", "attempts", "deliveries", "message", "policy", "redelivered", "slot")
-
-    def __init__(self, message: Message, address: str, policy: MailboxPolicy) -> None:
-        self.message = message
-        self.address = address
-        self.policy = policy
-        self.redelivered = False
-        self.attempts = 0
-        self.deliveries = 0
-        self.slot: object = None
+    message: Message
+    address: str
+    policy: MailboxPolicy
+    redelivered: bool = False
+    attempts: int = 0
+    deliveries: int = 0
+    slot: object = None
 
 
 class PutResult(NamedTuple):

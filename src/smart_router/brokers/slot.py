@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from smart_router.brokers.base import Entry, PutDone, PutResult
 from smart_router.errors import RouterError
 
@@ -53,20 +55,17 @@ UNTOLD: Final = 5
 SAFE: Final = PutResult({})
 
 
-class Slot:
+class Slot(msgspec.Struct, eq=False):
     """`deadline`: monotonic ms, 0: never. `order`: number of its first delivery, 0 before. `done`: still to be told."""
 
-    __slots__ = ("box", "deadline", "done", "order", "row", "seq", "state", "sub")
-
-    def __init__(self, box: Waiting, seq: int, row: int, deadline: int, done: PutDone | None) -> None:
-        self.box = box
-        self.seq = seq
-        self.row = row
-        self.deadline = deadline
-        self.done = done
-        self.state = WAITING
-        self.order = 0
-        self.sub: MailboxSubscription | None = None
+    box: Waiting
+    seq: int
+    row: int
+    deadline: int
+    done: PutDone | None
+    state: int = WAITING
+    order: int = 0
+    sub: MailboxSubscription | None = None
 
 
 def slot_of(entry: Entry) -> Slot:
