@@ -211,6 +211,8 @@ class Delivery:
         self._delivered += 1
         if entry.redelivered:
             self._redelivered += 1
+        if self._events.routed:
+            self._tell(entry, session, "message.routed")
         ack, message = session.ack, entry.message
         if ack == "received":
             session.inflight.append(entry)
@@ -272,9 +274,10 @@ class Delivery:
         self._broker.ack(batch)
         if self._events.wanted("message.acknowledged"):
             for entry in batch:
-                self._events.emit(
-                    "message.acknowledged", message_id=entry.message.id, actor_id=session.actor, session_id=session.id
-                )
+                self._tell(entry, session, "message.acknowledged")
+
+    def _tell(self, entry: Entry, session: Session, event: str) -> None:
+        self._events.emit(event, message_id=entry.message.id, actor_id=session.actor, session_id=session.id)
 
     # client mode: the application's own answer
 

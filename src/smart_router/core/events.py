@@ -38,11 +38,14 @@ class Events:
     def __init__(self, wall_ms: Callable[[], int]) -> None:
         self._wall_ms = wall_ms
         self._handlers: defaultdict[str, list[EventHandler]] = defaultdict(list)
+        self.routed = False
+        """Whether anybody wants `message.routed`, which is looked at for each delivery."""
 
     def on(self, name: str, handler: EventHandler) -> None:
         if name not in EVENTS:
             raise Refused("unknown_event", f"There is no event {name!r}; there are: {', '.join(sorted(EVENTS))}.")
         self._handlers[name].append(handler)
+        self.routed = "message.routed" in self._handlers
 
     def wanted(self, name: str) -> bool:
         """Ask before building what `emit` takes, where messages pass by the ten thousand."""
