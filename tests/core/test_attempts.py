@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from smart_router.core.attempts import MAX_DELIVERIES
+from smart_router.errors import StorageFull
 from tests.core.test_delivery import ALICE, Room, policies, room
 from tests.fakes.client import Client
 from tests.fakes.clock import until
@@ -108,6 +109,30 @@ async def test_one_attempt_means_one(room: Room) -> None:
     room.say(1)
     alice.nack(ack_of(alice))
     assert await room.bench.dead_letters(1)
+    assert room.bench.waiting(ALICE) == 0
+
+
+@policies(ack="client", retry={"attempts": 1})
+async def test_what_has_ended_is_not_delivered_while_the_store_is_away(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(letters: object) -> None:
+        raise StorageFull("no room")
+
+    alice = await room.bench.join(ALICE)
+    with monkeypatch.context() as patch:
+        patch.setattr(room.bench.store, "add_dead_letters", full)
+        room.say(1)
+        alice.nack(ack_of(alice))
+        alice.cut()
+        alice = await room.bench.join(ALICE)
+        room.say(2)
+        assert alice.numbers == [2]
+        assert not await room.bench.dead_letters()
+    [letter] = await room.bench.dead_letters(1)
+    assert letter.attempts == 1
+    alice.answer(ack_of(alice))
+    await until(lambda: room.in_flight == 0)
     assert room.bench.waiting(ALICE) == 0
 
 

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from smart_router.brokers.base import Broker, End, Entry
 from smart_router.clock import Deadlines
+from smart_router.core.access import Permissions
 from smart_router.core.attempts import Attempts
 from smart_router.core.mailbox import Held, Holdings
 from smart_router.core.recovery import Recovery
@@ -202,8 +203,7 @@ class Delivery:
 
     def _send(self, session: Session, entry: Entry) -> None:
         reader = session.reader
-        if reader is not None and not reader.may(entry.address, entry.message.type, entry.message.sender):
-            self._ends.end(entry, End.REFUSED, "access", "the recipient's token does not allow to read it")
+        if entry.attempts < 0 or (reader is not None and not self._may_read(reader, entry)):
             asyncio.get_running_loop().call_soon(self._refill, session)  # its place in the window is free
             return
         session.written = number = session.written + 1
@@ -231,6 +231,14 @@ class Delivery:
             session.bytes += message.size
             session.link.deliver(entry, number, None)
             self._watch(session)
+
+    def _may_read(self, reader: Permissions, entry: Entry) -> bool:
+        """False: it has ended."""
+        message = entry.message
+        if reader.may(entry.address, message.type, message.sender):
+            return True
+        self._ends.end(entry, End.REFUSED, "access", "the recipient's token does not allow to read it")
+        return False
 
     def _refill(self, session: Session) -> None:
         for held in session.held:

@@ -22,7 +22,10 @@ from smart_router.errors import StorageError
 from smart_router.message import Message
 from smart_router.stores.base import DeadLetter, Store
 
-__all__ = ["EndStatistics", "Ends"]
+__all__ = ["ENDED", "EndStatistics", "Ends"]
+
+ENDED: Final = -1
+"""`Entry.attempts` of what has ended, while the broker keeps it until the store has its dead letter."""
 
 _log = structlog.get_logger("smart_router.ends")
 _QUEUE: Final = 10_000  # dead letters on their way to the store; over it the oldest are only counted
@@ -90,6 +93,7 @@ class Ends:
         self._count(entry.message, entry.address, state, reason)
         self.told(entry, state, reason)
         self._add(self._letter(entry.message, entry.address, state, reason, detail, entry), entry)
+        entry.attempts = ENDED
 
     def route_failed(self, message: Message, address: str, detail: str) -> None:
         """A route raised: the message reached no mailbox, so it is kept here."""
