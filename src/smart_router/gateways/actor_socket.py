@@ -7,6 +7,7 @@ connected ──► whoareyou ──iam──► attaching ──hello──► 
 from __future__ import annotations
 
 import functools
+import re
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Sequence
@@ -34,6 +35,7 @@ _WAITING_EVENTS: Final = 64  # of one connection, behind a route that waits; the
 _encode: Final = msgspec.json.Encoder().encode
 _string: Final = msgspec.json.Decoder(str).decode
 
+_OFFSET: Final = re.compile(r"[0-9]{1,16}\Z", re.ASCII)
 _OWN: Final = frozenset({"iam", "refresh"})
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _Event = tuple[str, Sequence[msgspec.Raw], tuple[bytes, ...], int | None]
@@ -105,7 +107,7 @@ class ActorSocket:
         session = recovery.find(pid) if pid is not None else None
         if session is not None and self._may_go_on(session):
             self.recovering = session
-            self._offset = int(offset) if offset is not None and offset.isascii() and offset.isdigit() else 0
+            self._offset = int(offset) if offset is not None and _OFFSET.match(offset) else 0
             self._socket.id, self._socket.pid = session.id, session.pid
         else:
             recovery.missed += pid is not None
