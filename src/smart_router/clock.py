@@ -83,16 +83,24 @@ class Deadlines:
             self._arm(self._heap[0][0])
 
     def run(self, now: float) -> None:
-        """Hands every owner whose deadline has come its `handle_timer`; the fake clock's entry point too."""
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            when, _, owner = heapq.heappop(heap)
-            if owner.queued != when:
-                continue
-            owner.queued = None
+        """Hands every owner whose deadline has come its `handle_timer`; the fake clock's entry point too.
+
+        Once each: an owner that stays due gets its next turn after the loop's other work, so it starves nobody.
+        """
+        for owner in self._due(now):
             if owner.deadline is not None and owner.deadline <= now:
                 owner.handle_timer(now)
             self.watch(owner)
+
+    def _due(self, now: float) -> list[Owner]:
+        heap = self._heap
+        owners = []
+        while heap and heap[0][0] <= now:
+            when, _, owner = heapq.heappop(heap)
+            if owner.queued == when:
+                owner.queued = None
+                owners.append(owner)
+        return owners
 
     def close(self) -> None:
         if self._timer is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple, Protocol
 
 from smart_router.clock import Clock, Deadlines
@@ -230,7 +231,7 @@ class _WebSocketMessages:
 
     @property
     def deadline(self) -> float | None:
-        return self._due if self._websocket is not None else None
+        return self._due if self._websocket is not None and self._due != math.inf else None
 
     def handle_timer(self, now: float) -> None:
         websocket = self._websocket
@@ -239,7 +240,7 @@ class _WebSocketMessages:
         if self._pinged:
             self._gateway.timed_out += 1
             websocket.abort()
-            self._due = float("inf")
+            self._due = math.inf
         else:
             self._pinged = True
             self._due = now + self._gateway.settings.ping_timeout

@@ -5,6 +5,7 @@ opened ──whoareyou──► identify ──Application.connect──► hand
 
 from __future__ import annotations
 
+import math
 import random
 import secrets
 from collections.abc import Callable
@@ -147,6 +148,7 @@ class PlainSocket:
         if self._mode == "client" or (mark and not self._acks):
             self._handler.confirm(mark)
         self.before_flush()
+        self._gateway.deadlines.watch(self)  # nearer, where the interval is shorter than the timeout
 
     def before_flush(self) -> None:
         if self._ping_until is not None or self._acks or self._mode == "client":
@@ -241,13 +243,16 @@ class PlainSocket:
     def deadline(self) -> float | None:
         if self._websocket is None:
             return None
-        return self._ping_due if self._ping_until is None else min(self._ping_due, self._ping_until)
+        due = self._ping_due if self._ping_until is None else self._ping_until
+        return due if due != math.inf else None
 
     def handle_timer(self, now: float) -> None:
         if self._handler is None:
+            self._ping_due = math.inf  # from here on the closing handshake has its own time
             self.end(CloseCode.NOT_IDENTIFIED, "not identified in time")
         elif self._ping_until is not None and self._ping_until <= now:
             self._gateway.timed_out += 1
+            self._ping_until = math.inf  # aborted, which it learns in a later turn of the loop
             if self._websocket is not None:
                 self._websocket.abort()
         elif self._ping_due <= now:
