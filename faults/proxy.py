@@ -89,8 +89,6 @@ class Proxy:
         self._server.close()
         for connection in list(self.connections):
             connection.reset()
-        for task in list(self._tasks):
-            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def some(self, part: float, rng: random.Random) -> list[Connection]:

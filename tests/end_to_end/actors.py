@@ -41,11 +41,18 @@ class Actors:
         identify: bool = True,
         auth: dict[str, Any] | None = None,
         namespace: str | None = None,
+        retries: int | None = None,
     ) -> "Actor":
-        """An actor that has been greeted; not `identify`: one whose connection was just asked for."""
+        """An actor that has been greeted; not `identify`: one whose connection was just asked for.
+
+        With `retries` the client repeats, one at a time, what was not answered within a second.
+        """
         name = f"{actor}#{next(self._numbers)}"
         place = namespace if namespace is not None else "/" + actor.rsplit("/", 1)[0]
-        self.tell("connect", name, url, place, {"transports": transports}, auth or {})
+        options: dict[str, Any] = {"transports": transports}
+        if retries is not None:
+            options |= {"retries": retries, "ackTimeout": 1000}
+        self.tell("connect", name, url, place, options, auth or {})
         client = Actor(self, name, actor)
         if identify:
             client.identify()

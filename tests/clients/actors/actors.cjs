@@ -25,7 +25,7 @@ const commands = {
   // A manager, so a connection, of its own for each actor.
   connect(name, url, namespace, options, auth) {
     const manager = new Manager(url, { reconnectionDelay: 50, reconnectionDelayMax: 500, autoConnect: false, ...options });
-    const socket = manager.socket(namespace, { auth });
+    const socket = manager.socket(namespace, { auth, retries: options.retries, ackTimeout: options.ackTimeout });
     const actor = { manager, socket, answer: undefined };
     actors.set(name, actor);
     socket.on("connect", () =>
