@@ -30,8 +30,16 @@ def main(arguments: list[str] | None = None) -> int:
         for problem in outcome.problems:
             print(f"FAILED {outcome.scenario}: {problem}")
     if options.page:
-        write_page(options.page, outcomes, "script/faults " + shlex.join(given))
+        write_page(options.page, outcomes, _command(given))
     return int(any(outcome.problems for outcome in outcomes))
+
+
+def _command(given: list[str]) -> str:
+    """What to type for the same run again: without where its results went."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--keep")
+    parser.add_argument("--page")
+    return shlex.join(["script/faults", *parser.parse_known_args(given)[1]])
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
