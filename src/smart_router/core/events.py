@@ -23,8 +23,6 @@ EVENTS: Final = frozenset(
         "message.acknowledged",
         "session.registered",
         "session.unregistered",
-        "queue.processing_started",
-        "queue.processing_completed",
     }
 )
 
