@@ -31,16 +31,8 @@ def serve_clocked(arguments: Sequence[str], folder: Path, clock: str) -> ServerP
     """`smart-router serve` on 127.0.0.1 and any free port, with a short drain."""
     folder.mkdir(parents=True, exist_ok=True)
     set_clock(folder, clock)
-    command = [
-        sys.executable,
-        "-m",
-        "tests.security.clocked",
-        str(folder / "clock"),
-        "serve",
-        "--port",
-        "0",
-        *arguments,
-    ]
+    program = [sys.executable, "-m", "tests.security.clocked", str(folder / "clock")]
+    command = [*program, "serve", "--port", "0", "--drain", "0.3", *arguments]
     return ServerProcess(command, folder, "clocked", {})
 
 

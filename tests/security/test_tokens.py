@@ -91,7 +91,10 @@ async def test_socketio_over_polling(server: ServerProcess, namespace: str) -> N
     for sample in BAD:
         _, session = await poll_session(server.port, "/socket.io/")
         taken = await request(server.port, "POST", session, connect_packet(namespace, sample).encode())
-        assert taken.status == (413 if sample.name == "huge" else 200)
+        if sample.name == "huge":
+            assert taken.status == 413
+            continue
+        assert taken.status == 200
         answer = await request(server.port, "GET", session)
         if sample.name in NOT_READ:
             assert answer.status == 400  # the session has ended
