@@ -306,6 +306,7 @@ class Node:
                 await asyncio.wait_for(self._actors.settled(), max(drain, 1.0))
             except TimeoutError:
                 _log.warning("routes_cut", count=self._actors.waiting)
+                await self._actors.cut()
         await self._close()
 
     async def _close(self) -> None:

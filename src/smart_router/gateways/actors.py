@@ -89,6 +89,13 @@ class Actors:
         """Routes and identifications under way."""
         return len(self._tasks)
 
+    async def cut(self) -> None:
+        """Ends the routes that still wait; their messages become dead letters."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def settled(self) -> None:
         """All routes that wait have ended."""
         while self._tasks:
