@@ -101,7 +101,7 @@ class SocketHandler(Protocol):
     ) -> None: ...
 
     def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
-        """An event whose only argument seems to be `raw`: of checked depth and UTF-8, but nobody has parsed it.
+        """An event whose only argument seems to be `raw`, white space included: of checked depth and UTF-8, not parsed.
 
         False: not taken; it comes again as `event`, or the connection ends if it is no JSON.
         """

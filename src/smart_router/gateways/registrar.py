@@ -70,24 +70,29 @@ class Registrar:
     def connect(self, socket: Socket, identity: Identity) -> _RootSocket:
         return _RootSocket(self, socket, identity)
 
-    def run(self, socket: Socket, request: _Registration) -> None:
-        task = asyncio.ensure_future(self._answer(socket, request))
+    def run(self, socket: Socket, request: _Registration, ack_id: int | None) -> None:
+        task = asyncio.ensure_future(self._answer(socket, request, ack_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, socket: Socket, request: _Registration) -> None:
+    async def _answer(self, socket: Socket, request: _Registration, ack_id: int | None) -> None:
+        """The reply event of the spec, and the acknowledgement if one was asked for."""
         try:
             new = await self.register(request.name, request.id)
         except RouterError as error:
             self._health.error(error.message)
             socket.emit("endpointRegistrationError", msgspec.json.encode({"message": error.message}))
-            return
-        if new:
-            socket.emit("endpointRegistered", b"{}")
-            return
+            answer = msgspec.json.encode({"error": error.as_dict()})
+        else:
+            answer = b"{}" if new else self._known(request)
+            socket.emit("endpointRegistered", answer)
+        if ack_id is not None:
+            socket.acknowledge(ack_id, answer)
+
+    def _known(self, request: _Registration) -> bytes:
         text = f"Endpoint [/{request.name}/{request.id}] already exists. Aborted."
         self._health.warning(text)
-        socket.emit("endpointRegistered", msgspec.json.encode({"message": text}))
+        return msgspec.json.encode({"message": text})
 
 
 class _RootSocket:
@@ -120,7 +125,7 @@ class _RootSocket:
             else:
                 self._socket.acknowledge(ack_id, msgspec.json.encode({"error": error.as_dict()}))
             return
-        self._registrar.run(self._socket, request)
+        self._registrar.run(self._socket, request, ack_id)
 
     def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
         return False
