@@ -36,31 +36,18 @@ from smart_router.brokers.journalfile import Found, Opened, open_file
 from smart_router.brokers.lane import Lane, Stub
 from smart_router.brokers.mailbox import Mailbox
 from smart_router.brokers.operations import Operations
-from smart_router.brokers.options import EmbeddedOptions
+from smart_router.brokers.options import EmbeddedOptions, journal_path
 from smart_router.brokers.pages import Pages
 from smart_router.brokers.slot import ENDED, GONE, HELD, NONE, QUEUED, SAFE, Group, Slot, slot_of
 from smart_router.brokers.waiting import Waiting
 from smart_router.brokers.writer import Reader, Writer
 from smart_router.clock import Clock, Deadlines
-from smart_router.errors import ConfigError, Refused, RouterError, StorageError, StorageFailed
+from smart_router.errors import Refused, RouterError, StorageError, StorageFailed
 from smart_router.sqlite import PathLock
 
 __all__ = ["EmbeddedBroker", "EmbeddedOptions"]
 
-_SCHEME: Final = "embedded://"
-_JOURNAL: Final = "journal.db"
 _UNKNOWN: Final = MailboxPolicy()
-
-
-def _path_of(url: str) -> Path | None:
-    """The journal's file, None for memory. A folder, or what ends with a slash, gets a file of our name in it."""
-    if not url.startswith(_SCHEME) or url == _SCHEME:
-        raise ConfigError([f"broker {url!r}: write embedded://memory or embedded://PATH"])
-    name = url.removeprefix(_SCHEME)
-    if name == "memory":
-        return None
-    path = Path(name)
-    return path / _JOURNAL if name.endswith("/") or path.is_dir() else path
 
 
 class EmbeddedBroker(Operations):
@@ -80,7 +67,7 @@ class EmbeddedBroker(Operations):
 
         It is called once; the program should tell its clients and exit non-zero (the journal takes nothing more).
         """
-        self.path = _path_of(url)
+        self.path = journal_path(url)
         self.options = options or EmbeddedOptions()
         self.on_end: OnEnd = on_end or (lambda entry, end, reason: self.ack([entry]))
         self.on_removed: OnRemoved = lambda address: None
@@ -226,6 +213,7 @@ class EmbeddedBroker(Operations):
         slot = slot_of(entry)
         slot.state = GONE
         slot.done = None
+        slot.box.settle()  # it may have been made for this one
         self._refused += 1
         if done is not None:
             done(PutResult({entry.address: error}))

@@ -1,12 +1,19 @@
-"""Settings of the embedded broker."""
+"""Settings of the embedded broker, and where its journal is."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from smart_router.brokers.dedup import MAX_KEYS, WINDOW
+from smart_router.errors import ConfigError
 
-__all__ = ["EmbeddedOptions"]
+__all__ = ["EmbeddedOptions", "journal_path"]
+
+_SCHEME: Final = "embedded://"
+_JOURNAL: Final = "journal.db"
 
 
 class EmbeddedOptions(msgspec.Struct, frozen=True):
@@ -20,3 +27,14 @@ class EmbeddedOptions(msgspec.Struct, frozen=True):
     dedup_window: float = WINDOW
     dedup_keys: int = MAX_KEYS
     probe_every: float = 1.0
+
+
+def journal_path(url: str) -> Path | None:
+    """The journal's file, None for memory. A folder, or what ends with a slash, gets a file of our name in it."""
+    if not url.startswith(_SCHEME) or url == _SCHEME:
+        raise ConfigError([f"broker {url!r}: write embedded://memory or embedded://PATH"])
+    name = url.removeprefix(_SCHEME)
+    if name == "memory":
+        return None
+    path = Path(name)
+    return path / _JOURNAL if name.endswith("/") or path.is_dir() else path
