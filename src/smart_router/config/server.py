@@ -123,7 +123,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `connections_per_address`: loopback is not counted; `half_open_per_address`: unfinished and older than a second;
     `handshakes_at_once`: more wait, and beyond ten times that get 503. The rest is per connection: `namespaces`
     (`namespace_bytes` a name), `nesting` of JSON, `attachments` of a packet, `packets_per_post`, `fragments` of a
-    WebSocket message, `acknowledgements` that we wait for (never below the window).
+    WebSocket message. What we await from a client is bounded by its sessions' windows.
     """
 
     handshake_timeout: PositiveSeconds = 10.0
@@ -141,7 +141,6 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attachments: Count = 10
     packets_per_post: Positive = 1_024
     fragments: Positive = 1_024
-    acknowledgements: Positive = 256
 
 
 def _gateways() -> list[GatewaySettings]:

@@ -54,6 +54,7 @@ class Cork:
         "clock",
         "close_timeout",
         "control_per_second",
+        "fragments",
         "counters",
         "deadlines",
         "log",
@@ -72,6 +73,7 @@ class Cork:
         self.lost = lost
         self.close_timeout = 5.0  # for the peer's close frame, or for the last bytes to leave
         self.control_per_second = 1000
+        self.fragments = 1024
         self.access: AccessLog | None = None
         self.counters = Counters()
         self.open: set[WebSocket] = set()

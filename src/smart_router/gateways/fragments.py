@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from smart_router.errors import ProtocolError
 
-__all__ = ["MAX_FRAGMENTS", "Fragments", "is_utf8"]
-
-MAX_FRAGMENTS: Final = 1024
+__all__ = ["Fragments", "is_utf8"]
 
 
 class Fragments:
-    """Collects a message up to `limit` bytes in at most MAX_FRAGMENTS frames; over it: ProtocolError, close code
-    1009."""
+    """Collects a message up to `limit` bytes in at most `frames` frames; over it: ProtocolError, close code 1009."""
 
-    __slots__ = ("_limit", "_parts", "_size", "is_text")
+    __slots__ = ("_frames", "_limit", "_parts", "_size", "is_text")
 
-    def __init__(self, is_text: bool, limit: int) -> None:
+    def __init__(self, is_text: bool, limit: int, frames: int) -> None:
         self.is_text = is_text
         self._limit = limit
+        self._frames = frames
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -28,7 +24,7 @@ class Fragments:
         self._size += size
         if self._size > self._limit:
             raise ProtocolError("message too big", close_code=1009)
-        if len(self._parts) >= MAX_FRAGMENTS:
+        if len(self._parts) >= self._frames:
             raise ProtocolError("too many fragments", close_code=1009)
 
     def add(self, data: bytes) -> None:

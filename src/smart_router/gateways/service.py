@@ -95,6 +95,7 @@ class Service:
         self.cork = Cork(loop, deadlines, log, self.lost)
         self.cork.close_timeout = settings.close_timeout
         self.cork.control_per_second = settings.control_frames_per_second
+        self.cork.fragments = settings.fragments
         self.access = self.cork.access = AccessLog(self.clock) if settings.access_log else None
         self.counters = self.cork.counters
         self.gate = Gate(settings.handshakes_at_once, loop.call_soon)

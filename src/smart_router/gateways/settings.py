@@ -18,6 +18,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls: ssl.SSLContext | None = None
     backlog: int = 2048
     max_message: int = 131_072  # one WebSocket message with all its fragments, unless HttpRequest.max_message is set
+    fragments: int = 1_024  # frames of one WebSocket message
     head_bytes: int = 16_384
     head_count: int = 100
     body_bytes: int = 1_048_576

@@ -15,7 +15,7 @@ import msgspec
 
 from smart_router.clock import Clock, Deadlines
 from smart_router.config.schema import GatewaySettings, LimitSettings
-from smart_router.errors import ProtocolError, RouterError
+from smart_router.errors import ProtocolError, Refused, RouterError
 from smart_router.gateways.base import BinaryApplication
 from smart_router.gateways.engine_connection import EngineConnection
 from smart_router.gateways.engineio import EngineGateway
@@ -200,6 +200,9 @@ class SocketIOConnection(EngineConnection):
         auth = decode_connect(packet.data, gateway.limits.depth)
         socket = NamespaceSocket(self, namespace, gateway.names)
         try:
+            if self._protocol.has_too_many:
+                limit = gateway.limits.namespaces
+                raise Refused("too_many_namespaces", f"A connection joins at most {limit} namespaces.", limit=limit)
             socket.handler = handler = gateway.application.connect(socket, auth)
         except RouterError as error:
             gateway.connects_refused += 1

@@ -174,7 +174,7 @@ class WebSocket(Outgoing):
         if (message is None) == (kind is _CONTINUATION):
             raise ProtocolError("fragments out of order")  # 5.4
         if message is None:
-            message = self._message = Fragments(kind is _TEXT, self.request.max_message)
+            message = self._message = Fragments(kind is _TEXT, self.request.max_message, self._cork.fragments)
         message.reserve(frame.payload_size)
         message.add(frame.get_payload_as_bytes())
         if frame.fin:

@@ -163,6 +163,11 @@ class SocketConnection:
         """In the order in which they were first joined."""
         return [namespace for namespace, state in self._namespaces.items() if state is _OPEN]
 
+    @property
+    def has_too_many(self) -> bool:
+        """The namespace that is connecting is one over the limit: refuse it. One that was left still counts."""
+        return len(self._namespaces) > self._limits.namespaces
+
     def next_deadline(self) -> float | None:
         """When to call `handle_timer`; look again after every call that may have changed it."""
         if self._assembler is None:
@@ -182,8 +187,6 @@ class SocketConnection:
     def _connect(self, packet: Packet) -> Packet:
         if self._namespaces.get(packet.namespace, _State.LEFT) is not _State.LEFT:
             raise ProtocolError("namespace is joined already")
-        if packet.namespace not in self._namespaces and len(self._namespaces) >= self._limits.namespaces:
-            raise ProtocolError("too many namespaces", close_code=1008)
         self._namespaces[packet.namespace] = _State.CONNECTING
         return packet
 
