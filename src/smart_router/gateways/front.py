@@ -104,6 +104,9 @@ class Front(asyncio.BufferedProtocol):
         if self._place is not None:
             self._service.lost(self._place)
         self._address = source
+        if self._service.settings.tls is None:
+            self._place = None  # HTTP admits it, or says why not
+            return True
         self._place = self._service.admit(source)
         if self._place is None:
             self._transport.abort()
