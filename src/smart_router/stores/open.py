@@ -1,4 +1,7 @@
-"""A store by its URL: `sqlite:///` (in the data folder), `sqlite:///PATH`. The provider is imported on first use."""
+"""A store by its URL: `sqlite:///` (in the data folder), `sqlite:///PATH`, `postgresql://…`.
+
+The provider is imported on first use.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ class Provider(NamedTuple):
     extra: str = ""
 
 
-PROVIDERS: Final[dict[str, Provider]] = {"sqlite": Provider("smart_router.stores.sqlite", "from_url")}
+PROVIDERS: Final[dict[str, Provider]] = {
+    "sqlite": Provider("smart_router.stores.sqlite", "from_url"),
+    "postgresql": Provider("smart_router.stores.postgresql", "from_url", "postgresql"),
+}
 
 
 async def open_store(url: str, data: Path, providers: Mapping[str, Provider] = PROVIDERS) -> Store:
@@ -30,7 +36,7 @@ async def open_store(url: str, data: Path, providers: Mapping[str, Provider] = P
     scheme, separator, rest = url.partition("://")
     provider = providers.get(scheme)
     if provider is None or not separator:
-        offered = ", ".join(f"{name}:///" for name in sorted(providers))
+        offered = ", ".join(f"{name}:///" for name in providers)
         raise ConfigError([f"store: there is no store {scheme}://; there is: {offered}"])
     try:
         module = import_module(provider.module)
