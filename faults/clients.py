@@ -34,7 +34,8 @@ class Client:
         """Cleared while it shall stay away."""
         self._present.set()
 
-    async def run(self) -> None:
+    async def run(self, delay: float = 0.0) -> None:
+        await asyncio.sleep(delay)
         pause = _BACKOFF[0]
         while True:
             await self._present.wait()

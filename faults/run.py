@@ -200,7 +200,7 @@ async def _workers(workload: Workload, port: int, folder: Path) -> AsyncIterator
             sys.executable,
             "-m",
             "faults.worker",
-            msgspec.json.encode(plan).decode(),
+            str(_write_plan(plan, folder)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             cwd=_ROOT,
@@ -229,6 +229,12 @@ async def _stop(workers: _Workers, processes: list[asyncio.subprocess.Process]) 
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _write_plan(plan: Plan, folder: Path) -> Path:
+    path = folder / f"{plan.name}.json"
+    path.write_bytes(msgspec.json.encode(plan))
+    return path
 
 
 def _plans(workload: Workload, port: int, folder: Path) -> list[Plan]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from websockets.exceptions import WebSocketException
 __all__ = ["Gone", "Link", "Packet"]
 
 _PACKET = re.compile(r"4(?P<kind>[0-4])(?:(?P<namespace>/[^,]*),)?(?P<number>\d+)?(?P<data>.*)", re.DOTALL)
-_OPEN_TIMEOUT = 5.0
+_OPEN_TIMEOUT = 20.0
 
 
 class Gone(Exception):
@@ -37,8 +38,8 @@ class Packet(msgspec.Struct):
 class Link:
     """One connection to one namespace. Pings are answered as they are read, so after all that came before them."""
 
-    def __init__(self, socket: ClientConnection, namespace: str, silence: float) -> None:
-        self._socket = socket
+    def __init__(self, connection: ClientConnection, namespace: str, silence: float) -> None:
+        self._socket = connection
         self._prefix = namespace + ","
         self._silence = silence
         self.pid: str | None = None
@@ -48,20 +49,20 @@ class Link:
         """Connected to the namespace; Gone when it can't be."""
         address = f"ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
         try:
-            socket = await connect(
+            connection = await connect(
                 address, compression=None, ping_interval=None, open_timeout=_OPEN_TIMEOUT, close_timeout=0, proxy=None
             )
-        except (OSError, TimeoutError, WebSocketException) as error:
-            raise Gone(str(error)) from error
+        except (OSError, TimeoutError, WebSocketException, AssertionError) as error:
+            raise Gone(str(error)) from error  # AssertionError: websockets, when the answer was a refusal
         try:
-            return await cls._join(socket, namespace, auth)
+            return await cls._join(connection, namespace, auth)
         except BaseException:
-            socket.transport.abort()
+            connection.transport.abort()
             raise
 
     @classmethod
-    async def _join(cls, socket: ClientConnection, namespace: str, auth: dict[str, Any]) -> Link:
-        link = cls(socket, namespace, _OPEN_TIMEOUT)
+    async def _join(cls, connection: ClientConnection, namespace: str, auth: dict[str, Any]) -> Link:
+        link = cls(connection, namespace, _OPEN_TIMEOUT)
         handshake = msgspec.json.decode((await link._receive())[1:])
         await link.write("40" + link._prefix + msgspec.json.encode(auth).decode())
         link._silence = (handshake["pingInterval"] + handshake["pingTimeout"]) / 1000
@@ -96,6 +97,11 @@ class Link:
             elif match := _PACKET.fullmatch(frame):
                 number, data = match["number"], match["data"]
                 yield Packet(match["kind"], int(number) if number else None, msgspec.json.decode(data or "null"))
+
+    def stall(self) -> None:
+        """Reads no byte any more, and lets the kernel take next to none."""
+        self._socket.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._socket.transport.pause_reading()
 
     def cut(self) -> None:
         """Ends it at once, without a word."""

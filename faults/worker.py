@@ -1,4 +1,4 @@
-"""One process of clients: `python -m faults.worker PLAN`, where PLAN is a `Plan` as JSON.
+"""One process of clients: `python -m faults.worker FILE`, where FILE holds a `Plan` as JSON.
 
 Lines in are commands: `{"do": "absent", "part", "seconds"}`, `{"do": "end"}` (no new messages), `{"do": "stop"}`.
 A line goes out every half second: `Progress`.
@@ -20,6 +20,7 @@ from faults.records import Recorder
 __all__ = ["Command", "Pair", "Plan", "Progress", "main"]
 
 _REPORT_EVERY = 0.5
+_STARTS_PER_SECOND = 250
 
 
 class Pair(msgspec.Struct):
@@ -73,7 +74,7 @@ class _Worker:
 
     async def run(self) -> None:
         clients: list[Client] = [*self._receivers, *self._senders]
-        tasks = [asyncio.create_task(client.run()) for client in clients]
+        tasks = [asyncio.create_task(client.run(n / _STARTS_PER_SECOND)) for n, client in enumerate(clients)]
         tasks += [asyncio.create_task(sender.make()) for sender in self._senders]
         report = asyncio.create_task(self._report(clients))
         reader = asyncio.create_task(self._obey())
@@ -120,7 +121,7 @@ class _Worker:
 
 
 def main() -> None:
-    plan = msgspec.json.decode(sys.argv[1], type=Plan)
+    plan = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Plan)
     with Recorder(Path(plan.folder) / f"{plan.name}.jsonl") as record:
         try:
             uvloop.run(_Worker(plan, record).run())
