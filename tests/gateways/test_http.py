@@ -121,6 +121,19 @@ async def test_the_answer_may_come_before_the_body() -> None:
         assert (await client.response())[0] == 200
 
 
+async def test_a_request_that_was_answered_before_its_body_gets_no_second_answer() -> None:
+    async def early(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async with listening(ListenerSettings(port=0, body_bytes=1000), app=early) as server, connect(server) as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+        assert (await client.response())[2] == b"ok"
+        client.send(b"7d0\r\n" + b"x" * 2000)
+        assert await client.rest() == b""
+        assert server.listener.statistics().requests_refused == 1
+
+
 async def test_an_upgrade_on_a_kept_alive_connection_with_bytes_behind_it() -> None:
     async with listening() as server, connect(server) as client:
         client.send(GET)

@@ -295,10 +295,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._phase = _OVER
         self.deadline = None
         self._refusal = refusal
+        answered = self._incomplete is not None and self._incomplete.response_complete
         if not self._drop_incomplete():
             self.transport.abort()
         elif self._running is None:
-            self._give_up(refusal)
+            self._give_up(refusal, answered=answered)
 
     def _drop_incomplete(self) -> bool:
         """The request whose body will not come: its application is told. False: its answer has begun."""
@@ -315,7 +316,8 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.message_event.set()
         return True
 
-    def _give_up(self, refusal: Refusal) -> None:
+    def _give_up(self, refusal: Refusal, *, answered: bool = False) -> None:
+        """`answered`: the application did not wait for the body, and a request gets one answer."""
         service = self._service
         service.counters.requests_refused += 1
         if self._place is not None:
@@ -324,7 +326,7 @@ class HttpProtocol(HttpToolsProtocol):
             "http_refused", status=refusal.status, reason=refusal.body.decode("latin-1"), peer=self._address
         )
         self._phase = _OVER
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and not answered:
             self.transport.write(render(refusal))
         self.deadline = None
         self.parser = None  # type: ignore[assignment]
