@@ -211,8 +211,9 @@ MISTAKES = [
         "`url` in [broker], line 2: write `embedded://`, `embedded://memory` or `embedded://` and a folder",
     ),
     (
-        'store = "postgresql://x"',
-        "`store` in the top table, line 1: `postgresql://` comes with a later version: use `sqlite:///`",
+        'store = "mysql://x"',
+        "`store` in the top table, line 1: write `sqlite:///`, `sqlite:///` and a file, or "
+        "`postgresql://user:password@host:port/database`",
     ),
     (
         'app = "my-app"',

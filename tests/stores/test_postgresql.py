@@ -174,11 +174,14 @@ async def test_the_texts_of_rows_are_not_in_errors(store: Store, sql: Sql) -> No
     assert "secret" not in raised.value.message
 
 
-async def test_more_calls_than_may_wait_are_refused(store: Store) -> None:
-    results = await asyncio.gather(*(store.probe() for _ in range(1_100)), return_exceptions=True)
+async def test_more_calls_than_may_wait_are_refused(place: Place) -> None:
+    store = PostgresqlStore(place, Limits(waiting=50))
+    await store.open()
+    results = await asyncio.gather(*(store.probe() for _ in range(60)), return_exceptions=True)
     refused = [result for result in results if isinstance(result, StorageError)]
-    assert len(refused) == 100
+    assert len(refused) == 10
     assert {(error.code, error.temporary) for error in refused} == {("busy", True)}
+    await store.close()
 
 
 async def test_a_lock_held_too_long_is_busy(nodes: list[PostgresqlStore], place: Place) -> None:

@@ -155,10 +155,9 @@ def check_top(settings: Settings, problems: Problems) -> None:
         problems.of(settings.broker, "url", f"`{scheme}://` comes with a later version: use `embedded://`")
     elif scheme != "embedded" or not colon or any(character in rest for character in "?#"):
         problems.of(settings.broker, "url", "write `embedded://`, `embedded://memory` or `embedded://` and a folder")
-    if settings.store.startswith("postgresql"):
-        problems.of(settings, "store", "`postgresql://` comes with a later version: use `sqlite:///`")
-    elif not settings.store.startswith("sqlite:///"):
-        problems.of(settings, "store", "write `sqlite:///` or `sqlite:///` and a file")
+    if not settings.store.startswith(("sqlite:///", "postgresql://")):
+        forms = "`sqlite:///`, `sqlite:///` and a file, or `postgresql://user:password@host:port/database`"
+        problems.of(settings, "store", f"write {forms}")
     if settings.app is not None and not is_module_attribute(settings.app):
         problems.of(settings, "app", f"`{settings.app[:64]}` is no application: {_FORM}")
     if not settings.data:
