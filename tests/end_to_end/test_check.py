@@ -6,6 +6,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import StartServer
 from tests.end_to_end.actors import Actors
 from tests.end_to_end.conftest import EXAMPLE
@@ -50,6 +52,7 @@ def test_a_check_returns_and_clears(actors: Actors, url: str) -> None:
     assert [entry["level"] for entry in post_check(url)] == ["error", "error"]
 
 
+@pytest.mark.slow
 def test_the_nagios_plugin(actors: Actors, url: str) -> None:
     post_check(url)
     status, line = plugin(url)

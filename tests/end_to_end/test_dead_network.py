@@ -15,7 +15,17 @@ __all__: list[str] = []
 
 CONFIG = APPS / "network.toml"
 COUNT = 20
-KINDS = [WEBSOCKET, POLLING, UPGRADE]
+# The quick tests take one of each; the others are the same again.
+KINDS = [
+    pytest.param(WEBSOCKET, id="websocket"),
+    pytest.param(POLLING, id="polling", marks=pytest.mark.slow),
+    pytest.param(UPGRADE, id="upgrade", marks=pytest.mark.slow),
+]
+SILENCES = [
+    pytest.param(Silence.BOTH, id="both"),
+    pytest.param(Silence.TO_CLIENT, id="down", marks=pytest.mark.slow),
+    pytest.param(Silence.TO_SERVER, id="up", marks=pytest.mark.slow),
+]
 HANDSHAKE = (
     b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -38,8 +48,8 @@ def send_news(actors: Actors, url: str, unique: str, to: str) -> list[str]:
     return [str(answer["id"]) for answer in answers]
 
 
-@pytest.mark.parametrize("silence", [Silence.BOTH, Silence.TO_CLIENT, Silence.TO_SERVER], ids=["both", "down", "up"])
-@pytest.mark.parametrize("transports", KINDS, ids=["websocket", "polling", "upgrade"])
+@pytest.mark.parametrize("silence", SILENCES)
+@pytest.mark.parametrize("transports", KINDS)
 @pytest.mark.parametrize("endpoint", ["received", "recovering", "client"])
 async def test_the_npm_client(
     actors: Actors, server: ServerProcess, unique: str, endpoint: str, transports: list[str], silence: Silence
@@ -67,6 +77,7 @@ async def test_the_npm_client(
         away.close()
 
 
+@pytest.mark.slow
 async def test_the_python_client(actors: Actors, server: ServerProcess, unique: str) -> None:
     """The SDK on the plain protocol: nothing lost, nothing twice, in order."""
     name = f"received/{unique}"

@@ -31,6 +31,7 @@ def short_of_descriptors(tmp_path: Path) -> Iterator[ServerProcess]:
     assert server.stop() == 0
 
 
+@pytest.mark.slow
 async def test_more_connections_than_descriptors(short_of_descriptors: ServerProcess, actors: Actors) -> None:
     server = short_of_descriptors
     page = await asyncio.to_thread(actors.connect, server.url, "ui/456/there")

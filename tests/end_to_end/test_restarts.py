@@ -21,6 +21,7 @@ def begin(start_server: StartServer, free_port: int) -> Callable[[], ServerProce
     return lambda: start_server("--config", str(EXAMPLE), port=free_port)
 
 
+@pytest.mark.slow
 def test_sigterm_under_load(begin: Callable[[], ServerProcess], node_client: StartNodeClient) -> None:
     """L6: exit status 0, the clients come back, and what was acknowledged has arrived."""
 

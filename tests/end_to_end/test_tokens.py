@@ -77,7 +77,10 @@ def test_refused_at_connect(actors: Actors, url: str, given: object) -> None:
     assert str(given) not in told["message"] or not given
 
 
-@pytest.mark.parametrize("transports", [WEBSOCKET, POLLING], ids=["websocket", "polling"])
+@pytest.mark.parametrize(
+    "transports",
+    [pytest.param(WEBSOCKET, id="websocket"), pytest.param(POLLING, id="polling", marks=pytest.mark.slow)],
+)
 def test_an_expired_token_ends_the_session(actors: Actors, url: str, unique: str, transports: list[str]) -> None:
     page = join(actors, url, unique, token(unique, 2), transports)
     assert page.receive("error")["code"] == "token_expiring"
@@ -88,6 +91,7 @@ def test_an_expired_token_ends_the_session(actors: Actors, url: str, unique: str
     assert again.receive("echo")["from"] == again.id
 
 
+@pytest.mark.slow
 def test_a_token_refreshed_in_time(actors: Actors, url: str, unique: str) -> None:
     """The session outlives the first token: what is sent after that is still routed."""
     page = join(actors, url, unique, token(unique, 2))
