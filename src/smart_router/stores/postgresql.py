@@ -92,7 +92,7 @@ class PostgresqlStore:
         async def prepare(connection: Connection) -> None:
             await migrate(connection, self._place)
 
-        await self._pool.open(prepare, self._count)
+        await self._pool.open(prepare, self._check)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -182,11 +182,7 @@ class PostgresqlStore:
         return [SubEndpoint(_restored(endpoint), _restored(name), at) for endpoint, name, at in rows]
 
     async def probe(self) -> None:
-        async def work(connection: Connection) -> None:
-            await connection.fetchval(_PROBE)
-            await self._count(connection)
-
-        await self._pool.write(work)
+        await self._pool.write(self._check)
 
     def statistics(self) -> StoreStatistics:
         reason = self._pool.reason
@@ -197,7 +193,9 @@ class PostgresqlStore:
     # The counts change while nothing else of this node is written, after the commit: a cancelled caller, or a look at
     # the tables between, cannot make them wrong.
 
-    async def _count(self, connection: Connection) -> None:
+    async def _check(self, connection: Connection) -> None:
+        """Writes, so that a server that has become a standby is found out."""
+        await connection.fetchval(_PROBE)
         self._letters, self._revocations, self._subs = await connection.fetchrow(_COUNTS)
 
     def _count_letters(self, more: int) -> None:

@@ -91,9 +91,7 @@ def sqlstate(error: BaseException) -> str:
 
 def is_setting(error: BaseException) -> bool:
     """True when a wrong setting is the likely cause, if it happens at the start."""
-    return sqlstate(error) in _WRONG_SETTINGS or (
-        isinstance(error, asyncpg.ClientConfigurationError) and not isinstance(error, OSError)
-    )
+    return sqlstate(error) in _WRONG_SETTINGS or isinstance(error, asyncpg.ClientConfigurationError)
 
 
 def translate(error: BaseException, place: Place) -> StorageError:
@@ -102,15 +100,19 @@ def translate(error: BaseException, place: Place) -> StorageError:
     said = _said(error)
     if _is(code, _FULL):
         return StorageFull(f"{place}: {said}: make room; writing goes on by itself")
-    if _is(code, _AWAY) or (not code and isinstance(error, (OSError, asyncpg.InterfaceError))):
-        if isinstance(error, asyncpg.DataError):
-            return StorageError(f"{place}: {said}")
+    if _is(code, _AWAY) or (not code and _is_lost(error)):
         return BrokerAway(f"{place} cannot be used: {said}: see to the server, or correct `store`")
     if _is(code, _BROKEN):
         return StorageFailed(f"{place}: {said}: see to the database; at the next start missing tables are made")
     if _is(code, _BUSY):
         return StorageError(f"{place} is too busy: {said}: the same may work later", "busy")
     return StorageError(f"{place}: {said}")
+
+
+def _is_lost(error: BaseException) -> bool:
+    """An error of the connection that asyncpg or the system raises, not the server."""
+    theirs = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+    return isinstance(error, theirs) and not isinstance(error, asyncpg.DataError)
 
 
 def _is(code: str, codes: frozenset[str]) -> bool:

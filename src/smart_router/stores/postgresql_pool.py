@@ -27,7 +27,8 @@ _AGAIN: Final = frozenset({"40001", "40P01"})
 """Serialization and deadlock: nothing was done, and the same works when the other is through."""
 
 _ATTEMPTS: Final = 3
-_THEIRS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+# The internal one too: asyncpg raises it for a connection that the server ended between two statements.
+_THEIRS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 _log = structlog.get_logger("smart_router.store")
 
@@ -109,7 +110,7 @@ class PostgresqlPool:
             timeout=limits.connect,
             command_timeout=limits.statement + limits.connect,  # the server's own limit comes first
             server_settings={
-                "application_name": "smart-router",
+                "application_name": f"smart-router {self.place.schema}",
                 "search_path": f'"{self.place.schema}"',
                 "default_transaction_isolation": "read committed",
                 "statement_timeout": str(round(limits.statement * 1000)),
@@ -203,7 +204,7 @@ class PostgresqlPool:
         connection = await self._pool.acquire()
         try:
             return await work(connection)
-        except (OSError, asyncio.CancelledError):
+        except (OSError, asyncpg.InternalClientError, asyncio.CancelledError):
             connection.terminate()  # its state is unknown
             raise
         finally:
@@ -247,7 +248,7 @@ class PostgresqlPool:
         except _THEIRS as error:
             self._note(error)
             return not self._away
-        if self._away:
-            self._away = self.reason = ""
+        was_away, self._away, self.reason = self._away, "", ""
+        if was_away:
             _log.warning("store_back", store=str(self.place))
         return True
