@@ -324,3 +324,9 @@ def test_an_endpoint_declared_in_python() -> None:
     ]
     with pytest.raises(ConfigError, match="is no endpoint: write"):
         endpoint_settings("ui/456")
+
+
+def test_the_password_of_the_store_does_not_show() -> None:
+    settings = load_settings(None, {"SMART_ROUTER_STORE": "postgresql://user:hu@sh@host/chat"})
+    assert settings.store == "postgresql://user:hu@sh@host/chat"
+    assert "store='postgresql://…@host/chat'" in repr(settings)

@@ -11,6 +11,7 @@ Times in seconds, sizes in bytes. The Structs check nothing when built by hand: 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -143,8 +144,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it. Four keys stand before the first table: `data`, `store`, `app`, `demo`.
 
     `data`: the node's folder, made if missing. `store`: what is remembered besides mailboxes; `sqlite:///` alone is in
-    the data folder, `sqlite:///PATH` elsewhere, `sqlite:///:memory:` nowhere. `app`: `module:attribute`, a
-    SmartRouter; the file's own folder is on the path. `demo`: serve the chat page on `/` and run its bot.
+    the data folder, `sqlite:///PATH` elsewhere, `sqlite:///:memory:` nowhere; `postgresql://…` in a database that nodes
+    may share. `app`: `module:attribute`, a SmartRouter; the file's own folder is on the path. `demo`: serve the chat
+    page on `/` and run its bot.
     """
 
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -158,3 +160,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: str = "sqlite:///"
     app: str | None = None
     demo: bool = False
+
+    def __repr__(self) -> str:
+        """Without the store's user and password."""
+        shown = {name: getattr(self, name) for name in self.__struct_fields__}
+        shown["store"] = re.sub(r"//.*@", "//…@", self.store)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
