@@ -217,6 +217,7 @@ class MailboxMachine(RuleBasedStateMachine):
         lost = self.accepted
         async with asyncio.timeout(10):
             while lost:  # what ends out of turn is read from the disk first
+                await asyncio.sleep(0)
                 waiting = [int(entry.message.id) for entry in await self.broker.peek(BOX, limit=1000)]
                 assert len(waiting) == len(set(waiting)), "twice in the mailbox"
                 held = {int(entry.message.id) for entry in self.held}
