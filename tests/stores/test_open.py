@@ -1,5 +1,6 @@
 """A provider by URL."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,11 @@ async def test_a_missing_package_names_the_extra(tmp_path: Path) -> None:
     providers = {"other": Provider("no_such_package.store", "from_url", "other")}
     with pytest.raises(ConfigError, match=r"needs the package no_such_package: pip install 'smart-router\[other\]'"):
         await open_store("other:///", tmp_path, providers)
+
+
+async def test_postgresql_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("smart_router.stores.postgresql")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(ConfigError, match=r"needs the package asyncpg: pip install 'smart-router\[postgresql\]'"):
+        await open_store("postgresql://user@host/database", tmp_path)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -180,9 +181,38 @@ async def test_password_and_tls(own: PostgresqlStore, server: Server) -> None:
 
 
 @pytest.mark.slow
-async def test_a_role_that_may_not_make_the_schema(own: PostgresqlStore, server: Server) -> None:
-    import asyncpg
+async def test_a_password_file_is_read(
+    own: PostgresqlStore, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "pgpass"
+    file.write_text(f"localhost:{server.port}:postgres:router:{PASSWORD}\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("PGPASSFILE", str(file))
+    store = await opened(server.url("router"))
+    await store.probe()
+    await store.close()
 
+
+@pytest.mark.slow
+async def test_a_password_that_is_changed_while_it_runs(own: PostgresqlStore, server: Server) -> None:
+    connection = await asyncpg.connect(server.url())
+    await connection.execute("create role clerk login password 'first'")
+    await connection.execute("create schema clerks authorization clerk")
+    store = await opened(server.url("clerk:first", options="?schema=clerks"))
+    await connection.execute("alter role clerk password 'second'")
+    await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'clerk'")
+    await until(lambda: "password authentication failed" in store.statistics().reason)
+    with pytest.raises(BrokerAway, match="password authentication failed") as raised:
+        await store.probe()
+    assert "first" not in raised.value.message
+    await connection.execute("alter role clerk password 'first'")
+    await until(lambda: store.statistics().healthy)
+    await store.close()
+    await connection.close()
+
+
+@pytest.mark.slow
+async def test_a_role_that_may_not_make_the_schema(own: PostgresqlStore, server: Server) -> None:
     connection = await asyncpg.connect(server.url())
     await connection.execute("create role guest login password 'guest'")
     with pytest.raises(ConfigError, match=r"store: .*permission denied"):
@@ -216,8 +246,6 @@ async def test_a_server_that_stops_or_crashes_is_found_again(
 
 @pytest.mark.slow
 async def test_a_server_that_becomes_read_only_is_away(own: PostgresqlStore, server: Server) -> None:
-    import asyncpg
-
     connection = await asyncpg.connect(server.url())
     await connection.execute("alter system set default_transaction_read_only = on")
     await connection.execute("select pg_reload_conf()")
