@@ -1,5 +1,6 @@
 """Starting with a wrong setting, and a server of the tests' own: passwords, TLS, stop, crash."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -147,6 +148,23 @@ async def test_a_wrong_setting_is_named(part: str, value: str, problem: str) -> 
 async def test_a_server_that_is_not_there(host: str, problem: str) -> None:
     with pytest.raises(BrokerAway, match=rf"({problem}).*: see to the server, or correct `store`") as raised:
         await open_store(f"postgresql://u:hush@{host}/chat", Path())
+    assert "hush" not in raised.value.message
+
+
+@pytest.mark.parametrize("mode", ["prefer", "disable", "require"])
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"S", b"E" + bytes(40), b"R\0\0\0\x08\0\0\0c"]
+)
+async def test_a_server_that_is_no_postgresql(answer: bytes, mode: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(8)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BrokerAway, match="cannot be used") as raised:
+            await open_store(f"postgresql://u:hush@127.0.0.1:{port}/chat?sslmode={mode}", Path())
     assert "hush" not in raised.value.message
 
 

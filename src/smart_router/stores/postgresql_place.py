@@ -16,7 +16,7 @@ _FORM: Final = (
     "store: write postgresql://user:password@host:port/database; in the user's name and the password write "
     "@ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25"
 )
-_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::\d{1,5})?")
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*)(?::(\d{1,5}))?")
 _SCHEMA: Final = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,62}")
 _SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _OPTIONS: Final = ("schema", "sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "target_session_attrs")
@@ -50,7 +50,7 @@ class Place:
         if (
             any(character in rest for character in " #")
             or any("@" in part for part in (login, database, query))
-            or not all(_HOST.fullmatch(host) for host in hosts.split(",") if hosts)
+            or not all(_is_host(host) for host in hosts.split(",") if hosts)
             or "/" in database
             or not unquote(rest).isprintable()
         ):
@@ -68,6 +68,11 @@ class Place:
 
     def __repr__(self) -> str:
         return f"Place({self._shown}, schema={self.schema})"
+
+
+def _is_host(text: str) -> bool:
+    found = _HOST.fullmatch(text)
+    return found is not None and int(found[1] or 1) < 1 << 16
 
 
 def _options(query: str) -> dict[str, str]:
