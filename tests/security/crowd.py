@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import struct
-from typing import Final
+from typing import Final, cast
 
 from tests.gateways.raw import frame, upgrade
 from tests.security.ports import SOCKETIO
@@ -71,9 +71,8 @@ class Member(asyncio.Protocol):
             transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(_UPGRADE)
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        self._transport.write(_UPGRADE)
 
     def data_received(self, data: bytes) -> None:
         self._data += data
