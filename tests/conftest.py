@@ -16,6 +16,8 @@ __all__ = ["StartNodeClient", "StartServer"]
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 FAULT_TIMEOUT = 300
+WHOLE_PROGRAM = ("tests/end_to_end", "tests/security", "tests/cli/test_talking.py", "tests/stores/test_postgresql")
+"""Tests that start servers: `slow`, but for those marked `smoke`."""
 
 
 class StartServer(Protocol):
@@ -60,6 +62,8 @@ def end_at_the_time_limit(loop: asyncio.AbstractEventLoop, context: dict[str, An
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_browser = None if chromium_path() else pytest.mark.skip(reason="no Chromium is installed (script/chromium)")
     for item in items:
+        if item.nodeid.startswith(WHOLE_PROGRAM) and not item.get_closest_marker("smoke"):
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("fault") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(FAULT_TIMEOUT))
         if no_browser and item.get_closest_marker("browser"):

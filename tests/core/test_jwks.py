@@ -190,7 +190,6 @@ async def test_a_file_that_cannot_be_used_stops_the_start(tmp_path: Path, conten
         {"kty": "RSA"},
         {},
     ],
-    ids=str,
 )
 def test_a_key_that_cannot_verify_is_passed_over(useless: dict[str, Any]) -> None:
     (kept,) = parse_keys(key_set(useless, public(KEYS.ec)), ALL)

@@ -178,7 +178,7 @@ async def test_only_the_algorithms_that_are_configured(chosen: list[str], algori
         ({"jwks": "x.json", "secret": SECRET, "algorithms": ["HS256"]}, r"auth\.jwks: none of"),
         ({"jwks": "x.json", "secret": SECRET, "algorithms": ["RS256"]}, r"auth\.secret: none of"),
     ],
-    ids=str,
+    ids=["short", "public key", "none", "RS256 without jwks", "HS256 without secret", "jwks unused", "secret unused"],
 )
 def test_settings_that_contradict_each_other(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says) as error:

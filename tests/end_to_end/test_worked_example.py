@@ -9,6 +9,8 @@ from tests.end_to_end.conftest import StartActors
 
 __all__: list[str] = []
 
+pytestmark = pytest.mark.smoke
+
 CLIENTS = {
     "websocket only": ("socket.io-client", WEBSOCKET),
     "polling only": ("socket.io-client", POLLING),
