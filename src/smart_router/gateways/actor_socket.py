@@ -181,7 +181,13 @@ class ActorSocket:
         rules = core.rules.get(self.endpoint.name)
         session.publisher = rules.publisher(identity, session.actor) if rules is not None else None
         session.reader = rules.reader(identity, session.actor) if rules is not None else None
-        core.tokens.add(session, identity.expires_at)
+        if self._state is _State.IDENTIFIED:
+            self._watch_token(session)
+
+    def _watch_token(self, session: Session) -> None:
+        """Not before hello: a client that is told of an expiry before it is greeted would take it for a refusal."""
+        core = self._actors.core
+        core.tokens.add(session, session.identity.expires_at)
         core.deadlines.watch(core.tokens)
 
     async def _attached(self, session: Session) -> None:
@@ -203,6 +209,8 @@ class ActorSocket:
     def _identified(self) -> None:
         if self._state is _State.ATTACHING:
             self._state = _State.IDENTIFIED
+            if self.session is not None:
+                self._watch_token(self.session)
             self._next()
 
     # from the gateway: events
