@@ -45,7 +45,7 @@ from smart_router.errors import ConfigError, Refused, StorageError
 from smart_router.gateways.actors import Actors
 from smart_router.gateways.entrance import Entrance
 from smart_router.gateways.registrar import Registrar
-from smart_router.message import Ids
+from smart_router.ids import Ids
 from smart_router.stores.base import Revocation, Store
 from smart_router.stores.open import open_store
 

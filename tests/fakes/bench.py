@@ -35,7 +35,7 @@ from smart_router.core.tokens import make_authorizer
 from smart_router.errors import Refused
 from smart_router.gateways.actors import Actors
 from smart_router.gateways.registrar import Registrar
-from smart_router.message import Ids
+from smart_router.ids import Ids
 from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation
 from smart_router.stores.open import open_store
 from tests.fakes.client import Client

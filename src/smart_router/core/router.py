@@ -31,7 +31,8 @@ from smart_router.core.reports import Reports
 from smart_router.core.routes import Route, Routes
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
-from smart_router.message import NO_OPTIONS, Envelope, Ids, Message, decode_envelope
+from smart_router.ids import Ids
+from smart_router.message import NO_OPTIONS, Envelope, Message, decode_envelope
 
 __all__ = ["Reply", "Router", "RouterStatistics"]
 

@@ -22,6 +22,7 @@ from smart_router.core.endpoints import Place
 from smart_router.core.limits import Rate
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
+from smart_router.gateways.actor_data import Nack, Token
 from smart_router.gateways.base import CloseReason, Socket
 from smart_router.message import ACTOR_ID, decode_envelope
 from smart_router.protocols.socketio import take_attachments
@@ -39,14 +40,6 @@ _OFFSET: Final = re.compile(r"[0-9]{1,16}\Z", re.ASCII)
 _OWN: Final = frozenset({"iam", "refresh"})
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _Event = tuple[str, Sequence[msgspec.Raw], tuple[bytes, ...], int | None]
-
-
-class _Token(msgspec.Struct):
-    token: str
-
-
-class _Nack(msgspec.Struct):
-    nack: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class _State(Enum):
@@ -321,7 +314,7 @@ class ActorSocket:
     def _refresh(self, args: Sequence[msgspec.Raw]) -> None:
         core = self._actors.core
         try:
-            token = msgspec.json.decode(args[0] if args else b"null", type=_Token).token
+            token = msgspec.json.decode(args[0] if args else b"null", type=Token).token
         except msgspec.DecodeError:
             raise Refused("bad_message", '`refresh` takes {"token": text}.') from None
         identity = core.authorizer.authenticate(token, core.clock.wall_ms())
@@ -393,7 +386,7 @@ def _nack_of(args: Sequence[msgspec.Raw]) -> str | None:
     if not args or not bytes(args[0]).startswith(b"{"):
         return None
     try:
-        nack = msgspec.json.decode(args[0], type=_Nack).nack
+        nack = msgspec.json.decode(args[0], type=Nack).nack
     except msgspec.DecodeError:
         return None
     if nack is msgspec.UNSET:

@@ -11,6 +11,7 @@ import msgspec
 from smart_router.core.access import Identity
 from smart_router.core.services import Core
 from smart_router.errors import Refused
+from smart_router.gateways.actor_data import Auth
 from smart_router.gateways.actor_socket import ActorSocket
 from smart_router.gateways.base import Socket, SocketHandler
 from smart_router.gateways.registrar import Registrar
@@ -19,15 +20,6 @@ from smart_router.protocols.socketio import ConnectData
 __all__ = ["Actors"]
 
 _string: Final = msgspec.json.Decoder(str).decode
-_NULL: Final = msgspec.Raw(b"null")
-
-
-class _Auth(msgspec.Struct):
-    """What of the connection payload is ours."""
-
-    # A union with Raw is not decoded raw by msgspec: `null` stands for what is missing.
-    actor: msgspec.Raw = _NULL
-    token: msgspec.Raw = _NULL
 
 
 class Actors:
@@ -61,7 +53,7 @@ class Actors:
     @staticmethod
     def _token(socket: Socket, auth: bytes) -> str | None:
         try:
-            raw = msgspec.json.decode(auth, type=_Auth).token
+            raw = msgspec.json.decode(auth, type=Auth).token
             if bytes(raw) != b"null":
                 return _string(raw)
         except msgspec.DecodeError:
@@ -71,7 +63,7 @@ class Actors:
         return credentials.strip().decode("latin-1") if scheme.lower() == b"bearer" else None
 
     def _wanted_actor(self, auth: bytes, handler: ActorSocket) -> str | None:
-        raw = msgspec.json.decode(auth, type=_Auth).actor
+        raw = msgspec.json.decode(auth, type=Auth).actor
         if bytes(raw) == b"null":
             return None
         actor = handler.check_actor(raw)
