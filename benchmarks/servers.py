@@ -19,6 +19,7 @@ from benchmarks.variants import Variant
 
 __all__ = ["Running", "ServerError", "cores", "running"]
 
+_COMPILED = tools.BENCHMARKS.parent / ".venv-compiled/bin/smart-router"
 _START_SECONDS = 20
 _STOP_SECONDS = 15
 
@@ -54,7 +55,9 @@ def _command(variant: Variant, port: int, data: Path, broker: str | None) -> lis
         return [str(tools.node() / "bin/node"), str(peers / "node_socketio.cjs"), str(port)]
     if variant.server == "python-socketio":
         return [sys.executable, str(peers / "python_socketio.py"), str(port)]
-    program = Path(sys.executable).with_name("smart-router")
+    program = _COMPILED if variant.compiled else Path(sys.executable).with_name("smart-router")
+    if not program.exists():
+        raise ServerError(f"{variant.name}: there is no {program}: run script/compile")
     config = tools.BENCHMARKS / "app" / f"{variant.config}.toml"
     command = [str(program), "serve", "--config", str(config), "--port", str(port), "--data", str(data)]
     chosen = variant.broker or broker

@@ -22,7 +22,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of the table. `config` names a file in benchmarks/app; `broker` overrules the broker given to the run."""
+    """A row of the table. `config` names a file in benchmarks/app; `broker` overrules the broker given to the run.
+
+    `compiled`: as `script/compile` has installed it; such a variant is measured only when it is named.
+    """
 
     name: str
     server: Server
@@ -30,6 +33,7 @@ class Variant:
     config: str = ""
     broker: str | None = None
     quick: bool = False
+    compiled: bool = False
 
 
 def _traffic(*arguments: str) -> tuple[Load, ...]:
@@ -55,16 +59,20 @@ VARIANTS = (
     Variant("offline-100", "smart-router", (Load("offline", ("--mailboxes", "100")),), "mailboxes"),
     Variant("offline", "smart-router", (Load("offline", ("--mailboxes", "10000")),), "mailboxes"),
     Variant("offline-100000", "smart-router", (Load("offline", ("--mailboxes", "99900")),), "mailboxes"),
+    Variant("durable-compiled", "smart-router", _traffic(), "durable", compiled=True),
+    Variant("durable-ack-compiled", "smart-router", _traffic(*ACK), "durable", compiled=True),
+    Variant("memory-sent-compiled", "smart-router", _traffic(), "memory-sent", _MEMORY, compiled=True),
+    Variant("idle-compiled", "smart-router", (_IDLE,), "durable", compiled=True),
 )
 
 
 def choose(patterns: str, *, quick: bool) -> list[Variant]:
     """Return the variants that match one of the comma-separated patterns (`*` and `?` as in file names).
 
-    Without a pattern: all, or the quick ones. Raises ValueError for a pattern that matches none.
+    Without a pattern: all but the compiled ones, or the quick ones. Raises ValueError for a pattern that matches none.
     """
     if not patterns:
-        return [variant for variant in VARIANTS if variant.quick or not quick]
+        return [variant for variant in VARIANTS if variant.quick or not (quick or variant.compiled)]
     wanted = [pattern.strip() for pattern in patterns.split(",")]
     for pattern in wanted:
         if not fnmatch.filter([variant.name for variant in VARIANTS], pattern):

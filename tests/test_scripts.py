@@ -12,7 +12,7 @@ from tests.processes import ROOT
 
 __all__: list[str] = []
 
-SCRIPTS = [ROOT / "script" / name for name in ("setup", "server", "test", "node-clients", "chromium")]
+SCRIPTS = [ROOT / "script" / name for name in ("setup", "server", "test", "node-clients", "chromium", "compile")]
 ORDINARY = ("basename", "cat", "cmp", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "sh", "tail")
 
 

@@ -48,6 +48,8 @@ def test_a_variant_has_a_configuration_that_the_program_takes(name: str) -> None
 
 def test_variants_are_chosen_by_pattern() -> None:
     assert [variant.name for variant in choose("node*, idle", quick=False)] == ["node", "node-ack", "idle"]
+    assert [variant.name for variant in choose("idle*", quick=False)] == ["idle", "idle-compiled"]
+    assert not any(variant.compiled for variant in choose("", quick=False))
     assert {variant.name for variant in choose("", quick=True)} < {variant.name for variant in VARIANTS}
     with pytest.raises(ValueError, match="no variant 'fast'"):
         choose("fast", quick=False)

@@ -185,8 +185,8 @@ class EmbeddedBroker(Operations):
             deadline = int(now * 1000) + message.expires_at - message.at if message.expires_at else 0
             self._seq = seq = self._seq + 1
             if journal is None or not box.policy.durable:
-                entry.slot = Slot(box, seq, NONE, deadline, None)
-                self._put_in_memory(entry, box, done)
+                entry.slot = slot = Slot(box, seq, NONE, deadline, None)
+                self._put_in_memory(entry, slot, box, done)
                 continue
             entry.slot = slot = Slot(box, seq, QUEUED, deadline, done)
             if journal.refusal is not None:
@@ -199,8 +199,7 @@ class EmbeddedBroker(Operations):
             else:
                 journal.add(entry, at_once=whole or not box.subs)
 
-    def _put_in_memory(self, entry: Entry, box: Mailbox, done: PutDone | None) -> None:
-        slot = slot_of(entry)
+    def _put_in_memory(self, entry: Entry, slot: Slot, box: Mailbox, done: PutDone | None) -> None:
         if box.ready and not box.depth:
             box.hand(entry, slot)
         elif (error := box.put(entry, slot)) is not None:

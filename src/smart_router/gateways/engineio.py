@@ -103,8 +103,19 @@ class EngineGateway(ABC):
 
     def engine_statistics(self) -> EngineGatewayStatistics:
         """What every gateway over Engine.IO counts."""
-        polling = sum(connection.polling is not None for connection in self.sessions.values())
-        return EngineGatewayStatistics(len(self.sessions), polling, **vars(self.counters))
+        counters = self.counters
+        return EngineGatewayStatistics(
+            connections=len(self.sessions),
+            polling=sum(connection.polling is not None for connection in self.sessions.values()),
+            opened=counters.opened,
+            upgrades=counters.upgrades,
+            handshakes_refused=counters.handshakes_refused,
+            requests_refused=counters.requests_refused,
+            protocol_errors=counters.protocol_errors,
+            timed_out=counters.timed_out,
+            handler_errors=counters.handler_errors,
+            ignored_pongs=counters.ignored_pongs,
+        )
 
     @abstractmethod
     def new_connection(self, request: HttpRequest, transport: Transport) -> EngineConnection:
