@@ -4,6 +4,8 @@ import resource
 import shutil
 from pathlib import Path
 
+import structlog
+
 from smart_router.brokers.base import Broker
 from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions
 from tests.contracts.broker import FakeClock
@@ -49,7 +51,10 @@ class FilePlace(MemoryPlace):
         return self._folder / str(self._lives) / "journal.db"
 
     async def open(self) -> Broker:
-        broker = EmbeddedBroker(f"embedded://{self.path}", self.clock, options=EmbeddedOptions(probe_every=0.01))
+        # The limit on the size of files that these tests set holds for a captured log too.
+        nowhere = structlog.wrap_logger(structlog.ReturnLogger())
+        options = EmbeddedOptions(probe_every=0.01)
+        broker = EmbeddedBroker(f"embedded://{self.path}", self.clock, options=options, log=nowhere)
         await broker.open()
         return broker
 

@@ -193,8 +193,10 @@ class Journal:
         self._busy = False
         if error is not None:
             self._deletes = batch.deletes + self._deletes
-            self.fail(error)
-            self._refuse(batch.entries, batch.keys_done, error)
+            try:
+                self.fail(error)
+            finally:  # whoever hears of the trouble may raise: senders are told all the same
+                self._refuse(batch.entries, batch.keys_done, error)
         else:
             self.written += len(batch.entries)
             self.commits += 1
@@ -231,12 +233,12 @@ class Journal:
         self._refuse(entries, keys, error)
         if not isinstance(error, StorageFailed) and not self._closing:
             self._loop.call_later(self._probe_every, self._probe)
-        if news:
-            self.on_trouble(error)
         for waiter in self._idle:
             if not waiter.done():
                 waiter.set_result(None)
         self._idle.clear()
+        if news:
+            self.on_trouble(error)
 
     def _refuse(self, entries: Sequence[Entry], keys: Sequence[PutDone], error: StorageError) -> None:
         for entry in entries:
