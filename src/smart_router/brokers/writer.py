@@ -6,13 +6,14 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
 from smart_router.brokers.base import Entry, PutDone
-from smart_router.errors import StorageError, StorageFailed
+from smart_router.errors import StorageError, StorageFailed, StorageFull
 from smart_router.sqlite import translate
 
 __all__ = ["Batch", "Reader", "Writer", "in_lists"]
@@ -89,6 +90,7 @@ class Writer(_Worker):
         self._failed = failed
         self._jobs: SimpleQueue[Batch | None] = SimpleQueue()
         self._since_checkpoint = 0
+        self._write_failed = False
 
     def submit(self, batch: Batch | None) -> None:
         """None ends the thread."""
@@ -114,11 +116,25 @@ class Writer(_Worker):
         try:
             _commit(self._connection, batch)
         except sqlite3.Error as error:
-            failure = translate(error, self.path)
-            if self._connection.in_transaction:
-                self._connection.execute("rollback")
+            failure = self._translated(error)
+            with suppress(sqlite3.Error):  # what is not committed is not there, rolled back or not
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
             return failure
+        self._write_failed = False
         return None
+
+    def _translated(self, error: sqlite3.Error) -> StorageError:
+        """A write that failed though there is room may have failed for want of it a moment ago: it gets one more try.
+
+        Not so a failed sync: what it left behind nobody knows.
+        """
+        failure = translate(error, self.path)
+        again = isinstance(failure, StorageFailed) and error.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE
+        if not again or self._write_failed:
+            return failure
+        self._write_failed = True
+        return StorageFull(f"{self.path}: a write failed: it is tried once more")
 
     def _checkpoint_when_due(self, batch: Batch) -> StorageError | None:
         self._since_checkpoint += batch.size + 64 * len(batch.deletes)
@@ -128,7 +144,7 @@ class Writer(_Worker):
         try:
             self._connection.execute("pragma wal_checkpoint(passive)").fetchall()
         except sqlite3.Error as error:
-            return translate(error, self.path)
+            return self._translated(error)
         return None
 
 
