@@ -115,7 +115,7 @@ async def test_attachments_that_never_come(start_server: StartServer) -> None:
         for _ in range(count // 20):
             await asyncio.gather(*(announce() for _ in range(20)))
 
-    await many(2 * HOSTILE)  # what the allocator keeps for good is there now
+    await many(4 * HOSTILE)  # what the allocator keeps for good is there now
     before = resident(server)
     await many(HOSTILE)
     await request(server.port, "GET", "/healthz")
