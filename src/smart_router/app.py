@@ -11,7 +11,7 @@ import gc
 import inspect
 import os
 import random
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -191,7 +191,7 @@ class Node:
         self._closers.append(broker.close)
         ends.start()
         self._closers.append(ends.close)
-        for address in _addresses(broker):
+        async for address in _addresses(broker):
             new_mailboxes.count(address)
         return broker, new_mailboxes
 
@@ -338,10 +338,10 @@ def _static(settings: Settings) -> Path | None:
     return Path(settings.server.static) if settings.server.static is not None else None
 
 
-def _addresses(broker: Broker) -> Iterator[str]:
+async def _addresses(broker: Broker) -> AsyncIterator[str]:
     """The addresses of all mailboxes there are."""
     after = ""
-    while page := broker.mailboxes(after=after, limit=1000):
+    while page := await broker.mailboxes(after=after, limit=1000):
         for box in page:
             yield box.address
         after = page[-1].address

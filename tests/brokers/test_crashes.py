@@ -54,7 +54,7 @@ async def kept(path: Path) -> set[int]:
     await broker.open()
     assert not list(path.parent.glob("*.damaged-*"))
     found: set[int] = set()
-    for box in broker.mailboxes():
+    for box in await broker.mailboxes():
         waiting: list[Entry] = await broker.peek(box.address, limit=1 << 30)
         numbers = [int(entry.message.id) for entry in waiting]
         assert numbers == sorted(numbers)

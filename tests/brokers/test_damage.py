@@ -42,7 +42,7 @@ async def filled(path: Path) -> EmbeddedBroker:
 
 async def content(broker: EmbeddedBroker) -> dict[tuple[str, str], Message]:
     found = {}
-    for box in broker.mailboxes(limit=1000):
+    for box in await broker.mailboxes(limit=1000):
         for entry in await broker.peek(box.address, limit=1000):
             found[box.address, entry.message.id] = entry.message
     return found

@@ -127,7 +127,7 @@ class Mailbox(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost_or_counted_twice(self) -> None:
         self.run(self.settle())
-        box = self.bench.broker.mailbox(ALICE)
+        box = self.bench.broker.statistics_of(ALICE)
         waiting, in_flight = (box.waiting, box.in_flight) if box is not None else (0, 0)
         statistics = self.bench.delivery.statistics()
         confirmed = statistics.confirmed
@@ -167,7 +167,7 @@ class Mailbox(RuleBasedStateMachine):
                 self.bench.pass_time(1, step=1)
                 self.confirm_all(last)
             await self.settle()
-            box = self.bench.broker.mailbox(ALICE)
+            box = self.bench.broker.statistics_of(ALICE)
             assert box is not None
             assert (box.waiting, box.in_flight) == (0, 0)
             letters = {letter.body for letter in await self.bench.dead_letters()}

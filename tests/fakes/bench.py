@@ -216,5 +216,5 @@ class Bench:
 
     def waiting(self, address: str) -> int:
         """In the mailbox, not in flight."""
-        box = self.broker.mailbox(address)
+        box = self.broker.statistics_of(address)
         return box.waiting if box is not None else 0

@@ -48,6 +48,7 @@ class Capability(StrEnum):
     EXPIRY_OUT_OF_TURN = "expiry_out_of_turn"
     DROP_ONLY_WAITING = "drop_only_waiting"  # what comes back is never dropped for its return
     DEDUP_INSTALLATION = "dedup_installation"
+    MANY_NODES = "many_nodes"  # any number of nodes at once on one URL
 
 
 class Overflow(StrEnum):
@@ -75,6 +76,8 @@ class MailboxPolicy(msgspec.Struct, frozen=True):
     overflow: Overflow = Overflow.DROP_OLDEST
     idle_expiry: float = 900.0
     """Seconds; an empty mailbox without a subscription goes after this time, a memory one with messages too."""
+    exclusive: bool = False
+    """One subscription at a time has its turn, in the order of their coming, on whichever node; the others wait."""
 
 
 class Entry(msgspec.Struct, eq=False):
@@ -126,8 +129,12 @@ class Subscription(Protocol):
     def grant(self, credit: int) -> None:
         """Allows that many more deliveries, maybe from inside; a negative number takes back what has not been used."""
 
-    def close(self) -> None:
-        """Takes no more. What was delivered and not acknowledged goes back to the front, in its first order."""
+    def close(self, *, keep: bool = False) -> None:
+        """Takes no more; of an exclusive mailbox, the next subscription has its turn.
+
+        What was delivered and not acknowledged goes back to the front, in its first order, before the next one gets
+        anything. `keep`: it stays out, until it is acknowledged or released.
+        """
 
 
 class MailboxStatistics(NamedTuple):
@@ -196,9 +203,10 @@ class Broker(Protocol):
         """
 
     async def subscribe(self, address: str, policy: MailboxPolicy, consumer: Consumer) -> Subscription:
-        """Returns when the subscription stands; the mailbox is made if missing.
+        """Returns when the subscription stands, or stands in line; the mailbox is made if missing.
 
-        Several may share one mailbox: in turn.
+        Several may share one mailbox: in turn; of an exclusive one (`MailboxPolicy`): one after the other. The line is
+        the broker's: it gets the mailbox of a node that died to the next one, and nothing from two at once.
         """
 
     def ack(self, entries: Sequence[Entry]) -> None:
@@ -222,9 +230,10 @@ class Broker(Protocol):
     def exists(self, address: str) -> bool:
         """True when the mailbox is known to exist; providers that cannot tell: after their first put or subscribe."""
 
-    def mailbox(self, address: str) -> MailboxStatistics | None: ...
+    async def mailbox(self, address: str) -> MailboxStatistics | None:
+        """Of the whole installation, as far as the provider can tell (`EXACT_DEPTH`)."""
 
-    def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]: ...
+    async def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]: ...
 
     def trouble(self) -> str:
         """Why new messages are refused now; "" when they are not. Cheap, unlike `statistics`."""

@@ -48,6 +48,7 @@ from smart_router.sqlite import PathLock
 __all__ = ["EmbeddedBroker", "EmbeddedOptions"]
 
 _UNKNOWN: Final = MailboxPolicy()
+_CLAIMS: Final = frozenset(Capability) - {Capability.MANY_NODES}
 
 
 class EmbeddedBroker(Operations):
@@ -71,7 +72,7 @@ class EmbeddedBroker(Operations):
         self.options = options or EmbeddedOptions()
         self.on_end: OnEnd = on_end or (lambda entry, end, reason: self.ack([entry]))
         self.on_removed: OnRemoved = lambda address: None
-        self.capabilities = frozenset(Capability) if self.path else frozenset(Capability) - {Capability.DURABLE}
+        self.capabilities = _CLAIMS if self.path else _CLAIMS - {Capability.DURABLE}
         self.has_journal = self.path is not None
         self._clock = clock
         self._now = clock.monotonic
@@ -353,15 +354,18 @@ class EmbeddedBroker(Operations):
     def exists(self, address: str) -> bool:
         return address in self._boxes
 
-    def mailbox(self, address: str) -> MailboxStatistics | None:
+    async def mailbox(self, address: str) -> MailboxStatistics | None:
+        return self.statistics_of(address)
+
+    def statistics_of(self, address: str) -> MailboxStatistics | None:
         box = self._boxes.get(address)
         if box is None:
             return None
         return MailboxStatistics(address, box.waiting, box.in_flight, box.bytes, len(box.subs), box.durable)
 
-    def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]:
+    async def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]:
         names = (name for name in self._boxes if name.startswith(prefix) and name > after)
-        found = (self.mailbox(name) for name in heapq.nsmallest(limit, names))
+        found = (self.statistics_of(name) for name in heapq.nsmallest(limit, names))
         return [statistics for statistics in found if statistics is not None]
 
     def trouble(self) -> str:

@@ -43,6 +43,8 @@ class MailboxSubscription:
         if self.closed or ready is None:
             return
         had, self.credit = self.credit, max(0, self.credit + credit)
+        if self.box.policy.exclusive and self.box.subs[0] is not self:
+            return  # its turn comes
         if not had and self.credit:
             ready.append(self)
         elif had and not self.credit:
@@ -50,25 +52,26 @@ class MailboxSubscription:
         if self.box.depth and self.credit:
             self.box.pump()
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         if not self.closed:
             self.closed = True
-            self.box.leave(self)
+            self.box.leave(self, keep=keep)
 
 
 class Mailbox(Waiting):
     """What waits, and who takes it when."""
 
-    __slots__ = ("_pumping", "_quiet_at")
+    __slots__ = ("_kept", "_pumping", "_quiet_at")
 
     def __init__(self, address: str, policy: MailboxPolicy, host: Host) -> None:
         super().__init__(address, policy, host)
         self._quiet_at: float | None = None
         self._pumping = False
+        self._kept: tuple[MailboxSubscription, ...] = ()
 
     @property
     def in_flight(self) -> int:
-        return sum(len(sub.held) for sub in self.subs)
+        return sum(len(sub.held) for sub in (*self.subs, *self._kept))
 
     @property
     def loaded(self) -> bool:
@@ -91,14 +94,19 @@ class Mailbox(Waiting):
         self._quiet_at = None
         return sub
 
-    def leave(self, sub: MailboxSubscription) -> None:
+    def leave(self, sub: MailboxSubscription, *, keep: bool = False) -> None:
         self.subs = tuple(other for other in self.subs if other is not sub)
         if self.ready is not None and sub in self.ready:
             self.ready.remove(sub)
         sub.credit = 0
         if not self.subs:
             self.ready = None
-        self.release(list(sub.held))
+        elif self.ready is not None and self.policy.exclusive and self.subs[0].credit and not self.ready:
+            self.ready.append(self.subs[0])
+        self._kept = tuple(other for other in self._kept if other.held)
+        if keep:
+            self._kept = (*self._kept, sub)
+        self.release([] if keep else list(sub.held))
         self.settle()
 
     # In
@@ -224,6 +232,9 @@ class Mailbox(Waiting):
             self._sweep(now)
         if self._quiet_at is not None and self._quiet_at <= now:
             self._quiet_at = None
+            if self.in_flight:  # closed, and something kept
+                self.settle()
+                return
             self.end_all(End.EXPIRED, "idle")
             self._host.vanish(self)
             return

@@ -153,7 +153,7 @@ class Context:
                 options.supersede,
                 options.id,
             )
-        self.entries.append(Entry(message, target.address, endpoint.policy))
+        self.entries.append(Entry(message, target.address, target.policy))
 
     def _suffixed(self, address: str, type_: str) -> str:
         """A second publish of the same type to the same address gets id + `.1`, and so on."""

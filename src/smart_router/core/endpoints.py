@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+import msgspec
+
 from smart_router.brokers.base import MailboxPolicy, Overflow
 from smart_router.config.schema import EndpointSettings
 from smart_router.errors import Refused
@@ -19,7 +21,8 @@ class Endpoint:
     """A kind of actor: its settings, the policy its mailboxes share, its sub-endpoints."""
 
     __slots__ = (
-        "has_subs", "max_message_size", "name", "own_mailbox", "policy", "settings", "shared_mailbox", "subs", "ttl_ms",
+        "has_subs", "max_message_size", "name", "own_mailbox", "own_policy", "policy", "settings", "shared_mailbox",
+        "subs", "ttl_ms",
     )  # fmt: skip
 
     def __init__(self, settings: EndpointSettings) -> None:
@@ -38,6 +41,10 @@ class Endpoint:
             overflow=Overflow(settings.overflow),
             idle_expiry=settings.idle_expiry,
         )
+        """Of the shared mailboxes: any number of nodes take from one."""
+        exclusive = settings.deliver != "any"
+        self.own_policy = msgspec.structs.replace(self.policy, exclusive=True) if exclusive else self.policy
+        """Of the actors' own mailboxes: one holder at a time, unless their sessions share it."""
 
 
 class Place(NamedTuple):
@@ -58,6 +65,7 @@ class Target(NamedTuple):
     address: str
     endpoint: Endpoint
     is_actor: bool
+    policy: MailboxPolicy
 
 
 class Endpoints:
@@ -122,8 +130,10 @@ class Endpoints:
         if endpoint.has_subs:
             if not rest or rest[0] not in endpoint.subs:
                 return None
-            return Target(address, endpoint, len(rest) == 2)
-        return Target(address, endpoint, len(rest) == 1) if len(rest) < 2 else None
+        elif len(rest) > 1:
+            return None
+        is_actor = len(rest) == (2 if endpoint.has_subs else 1)
+        return Target(address, endpoint, is_actor, endpoint.own_policy if is_actor else endpoint.policy)
 
     def register(self, name: object, sub: object) -> tuple[str, bool]:
         """Adds sub-endpoint `sub`: (its address, whether it is new). Refused: no such endpoint, or not an id."""

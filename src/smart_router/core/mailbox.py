@@ -106,13 +106,13 @@ class Holdings:
 
     async def own(self, actor: str, endpoint: Endpoint) -> Held:
         """The actor's own mailbox: to its newest session, unless the endpoint says otherwise."""
-        return await self._hold(actor, endpoint, primary=endpoint.settings.deliver != "any")
+        return await self._hold(actor, endpoint, endpoint.own_policy, primary=endpoint.settings.deliver != "any")
 
     async def shared(self, address: str, endpoint: Endpoint) -> Held:
         """A (sub-)endpoint's mailbox: to its sessions in turn, unless the endpoint says otherwise."""
-        return await self._hold(address, endpoint, primary=endpoint.settings.deliver == "primary")
+        return await self._hold(address, endpoint, endpoint.policy, primary=endpoint.settings.deliver == "primary")
 
-    async def _hold(self, address: str, endpoint: Endpoint, *, primary: bool) -> Held:
+    async def _hold(self, address: str, endpoint: Endpoint, policy: MailboxPolicy, *, primary: bool) -> Held:
         while (opening := self._opening.get(address)) is not None:
             await asyncio.shield(opening)
         held = self._held.get(address)
@@ -120,10 +120,10 @@ class Holdings:
             return held
         if not self._broker.exists(address):
             self.making(address, endpoint)
-        held = self._held[address] = Held(address, endpoint.policy, primary, self._send)
+        held = self._held[address] = Held(address, policy, primary, self._send)
         opening = self._opening[address] = asyncio.get_running_loop().create_future()
         try:
-            held.subscription = await self._broker.subscribe(address, endpoint.policy, held)
+            held.subscription = await self._broker.subscribe(address, policy, held)
         except BaseException:
             del self._held[address]
             raise
