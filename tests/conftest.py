@@ -1,6 +1,7 @@
 """What every test may ask for. Async tests run on uvloop, as the program does."""
 
 import asyncio
+import contextlib
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +11,20 @@ from typing import Any, Protocol
 import pytest
 import uvloop
 
+from tests.clusters.rabbitmq import rabbitmq_program
 from tests.processes import LineProcess, ServerProcess, run_node, serve
+from tests.services import (
+    OwnRabbit,
+    OwnRedis,
+    Service,
+    StartRabbit,
+    StartRedis,
+    Tls,
+    amqp_url,
+    own_vhost,
+    redis_url,
+    unique,
+)
 
 __all__ = ["StartNodeClient", "StartServer"]
 
@@ -139,3 +153,53 @@ def stop_all(processes: list[ServerProcess] | list[LineProcess]) -> None:
             complaints.append(complaint)
     if complaints:
         raise complaints[0]
+
+
+@pytest.fixture(scope="session")
+def amqp() -> str:
+    """The URL of the shared RabbitMQ (tests/services.py)."""
+    return url_or_skip(amqp_url())
+
+
+@pytest.fixture(scope="session")
+def amqp_vhost(amqp: str) -> Iterator[str]:
+    """The URL of a virtual host of this session's own (tests/services.py)."""
+    with own_vhost(amqp) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis() -> str:
+    """The URL of the shared Redis (tests/services.py)."""
+    return url_or_skip(redis_url())
+
+
+def url_or_skip(service: Service) -> str:
+    if service.url is None:
+        pytest.skip(service.reason)
+    return service.url
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[StartRedis]:
+    """A factory of Redis servers of the test's own."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (script/services)")
+    with contextlib.ExitStack() as started:
+
+        def start(
+            *arguments: str, password: str = "", replica_of: tuple[str, int] | None = None, tls: Tls | None = None
+        ) -> OwnRedis:
+            folder = tmp_path / unique("redis")
+            return started.enter_context(OwnRedis(folder, arguments, password, replica_of, tls))
+
+        yield start
+
+
+@pytest.fixture
+def own_rabbit(tmp_path: Path) -> Iterator[StartRabbit]:
+    """A factory of RabbitMQ nodes of the test's own."""
+    if rabbitmq_program("rabbitmq-server") is None:
+        pytest.skip("rabbitmq-server is not installed (script/services)")
+    with contextlib.ExitStack() as started:
+        yield lambda: started.enter_context(OwnRabbit(tmp_path / unique("rabbit")))

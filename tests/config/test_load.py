@@ -42,6 +42,7 @@ def test_environment_values_are_text_of_any_type() -> None:
             "SMART_ROUTER_ORIGINS": "https://a.example, https://b.example",
             "SMART_ROUTER_LIMITS_CONNECTIONS": "12",
             "SMART_ROUTER_URL": "read by commands only",
+            "SMART_ROUTER_TEST_AMQP": "read by the tests of the repository only",
         },
     )
     assert settings.broker.url == "embedded://memory"

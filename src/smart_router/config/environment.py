@@ -17,9 +17,12 @@ import msgspec
 from smart_router.config.lines import Path
 from smart_router.config.schema import Settings
 
-__all__ = ["COMMAND_NAMES", "FLAGS", "PREFIX", "names", "nested", "overlay"]
+__all__ = ["COMMAND_NAMES", "FLAGS", "PREFIX", "TEST_PREFIX", "names", "nested", "overlay"]
 
 PREFIX: Final = "SMART_ROUTER_"
+
+TEST_PREFIX: Final = "SMART_ROUTER_TEST_"
+"""Read by the tests of this repository; a server that inherits such a variable passes it over."""
 
 COMMAND_NAMES: Final = frozenset(
     {"SMART_ROUTER_CONFIG", "SMART_ROUTER_URL", "SMART_ROUTER_TOKEN", "SMART_ROUTER_ACTOR"}

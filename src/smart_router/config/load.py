@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from smart_router.config.build import build
-from smart_router.config.environment import COMMAND_NAMES, FLAGS, PREFIX, names, overlay
+from smart_router.config.environment import COMMAND_NAMES, FLAGS, PREFIX, TEST_PREFIX, names, overlay
 from smart_router.config.lines import Path, find_lines
 from smart_router.config.problems import Problems, instead
 from smart_router.config.rules import check_endpoint, check_routes, is_module_attribute
@@ -140,7 +140,7 @@ def _from_environment(environ: Mapping[str, str], sources: dict[Path, str], prob
     known = names()
     values: dict[Path, object] = {}
     for name, value in environ.items():
-        if not name.startswith(PREFIX) or name in COMMAND_NAMES:
+        if not name.startswith(PREFIX) or name.startswith(TEST_PREFIX) or name in COMMAND_NAMES:
             continue
         if name not in known:
             problems.plain(f"unknown variable {name}: {instead(name, known) if _near(name, known) else _HINT}")
