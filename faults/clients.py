@@ -154,11 +154,13 @@ class Sender(Client):
         return len(self._unanswered)
 
     async def make(self) -> None:
-        """Messages, until it is told to end. While too many are unanswered it waits: its memory has a bound."""
+        """Messages, and none once it is `ended`. While too many are unanswered it waits: its memory has a bound."""
         loop = asyncio.get_running_loop()
         due = loop.time() + self.rng.uniform(0, self._pause)
-        while not self.ended:
+        while True:
             await asyncio.sleep(max(0.0, due - loop.time()))
+            if self.ended:
+                return
             due = max(due + self._pause, loop.time() - 1.0)
             if self.link and len(self._unanswered) < _MOST_UNANSWERED:
                 await self._send_next(self.link)
@@ -182,10 +184,11 @@ class Sender(Client):
             return
         error = value["error"]
         self.record(Refused(self.record.now(), self.actor, n, error["code"], error["temporary"]))
-        if error["temporary"]:
-            self._again(n, self._unanswered[n], _REFUSED_PAUSE)
-        else:
+        frame = self._unanswered.get(n)  # None: it was answered, and sent once more
+        if not error["temporary"]:
             self._unanswered.pop(n, None)
+        elif frame is not None:
+            self._again(n, frame, _REFUSED_PAUSE)
 
     async def _send_next(self, link: Link) -> None:
         n, self.sent = self.sent, self.sent + 1

@@ -11,9 +11,10 @@ from pathlib import Path
 import uvloop
 
 from faults.report import table, write_page
-from faults.run import CLASSES, Outcome, Workload, run
+from faults.run import Outcome, run
 from faults.schedule import SCENARIOS, schedule
 from faults.server import CONFIG, Server
+from faults.workers import CLASSES, Workload
 
 __all__ = ["main"]
 

@@ -9,10 +9,7 @@ schedule ──► Scenario ──► worker processes ──► proxy ──►
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -22,28 +19,13 @@ from faults.proxy import Proxy, Silence
 from faults.records import Fault, Ready, Recorder, read_records
 from faults.schedule import Step
 from faults.server import Server
-from faults.worker import Command, Pair, Plan, Progress
+from faults.worker import Command
+from faults.workers import Workers, Workload, start_workers
 
-__all__ = ["CLASSES", "Outcome", "Workload", "run"]
+__all__ = ["Outcome", "run"]
 
-CLASSES = ("received", "client", "memory")
-_SETTLED_AFTER = 10.0
-_SETTLE_TIMEOUT = 60.0
-_SENDERS_PER_RECEIVER = 4
 _LOOK_EVERY = 0.5
-_ROOT = Path(__file__).resolve().parent.parent
 _SILENCES = {"silent": Silence.BOTH, "silent-up": Silence.TO_SERVER, "silent-down": Silence.TO_CLIENT}
-
-
-class Workload(msgspec.Struct):
-    """What runs while the faults happen. `rate`: messages per second of all senders together."""
-
-    clients: int
-    rate: float
-    seed: int
-    retry: float = 0.0
-    workers: int = 1
-    classes: tuple[str, ...] = CLASSES
 
 
 class Outcome(msgspec.Struct):
@@ -64,7 +46,7 @@ async def run(
     """Runs the workload for `seconds` with these faults, waits until it settles, and checks it."""
     await server.start()
     with Recorder(folder / "faults.jsonl") as record:
-        async with Proxy(("127.0.0.1", server.port)) as proxy, _workers(workload, proxy.port, folder) as workers:
+        async with Proxy(("127.0.0.1", server.port)) as proxy, start_workers(workload, proxy.port, folder) as workers:
             await workers.all_connected(workload.clients)
             act = _Faults(server, proxy, workers, record, random.Random(f"{workload.seed} faults"))
             await act.follow(steps, seconds)
@@ -81,7 +63,7 @@ async def run(
 class _Faults:
     """Carries out the steps, each at its time; long ones overlap with what follows."""
 
-    def __init__(self, server: Server, proxy: Proxy, workers: _Workers, record: Recorder, rng: random.Random) -> None:
+    def __init__(self, server: Server, proxy: Proxy, workers: Workers, record: Recorder, rng: random.Random) -> None:
         self._server = server
         self._proxy = proxy
         self._workers = workers
@@ -141,128 +123,3 @@ class _Faults:
                 connection.trickle = True
             else:
                 connection.silence |= _SILENCES[step.fault]
-
-
-class _Workers:
-    """The processes of clients."""
-
-    def __init__(self, processes: list[asyncio.subprocess.Process]) -> None:
-        self._processes = processes
-        self._progress: dict[int, Progress] = {}
-        self._news = asyncio.Condition()
-
-    async def tell(self, command: Command) -> None:
-        for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.write(msgspec.json.encode(command) + b"\n")
-            await process.stdin.drain()
-
-    async def listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
-        while line := await process.stdout.readline():
-            async with self._news:
-                self._progress[process.pid] = msgspec.json.decode(line, type=Progress)
-                self._news.notify_all()
-        raise RuntimeError("a worker ended before its time; what it said stands above")
-
-    async def all_connected(self, clients: int) -> None:
-        async with asyncio.timeout(_SETTLE_TIMEOUT), self._news:
-            await self._news.wait_for(lambda: self._total.connected >= clients)
-
-    async def settle(self) -> None:
-        """No new messages; then until all is received, or nothing has changed for a while."""
-        await self.tell(Command("end"))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLE_TIMEOUT):
-                while not self._complete:
-                    await self._change(self._total)
-
-    async def _change(self, before: Progress) -> None:
-        async with asyncio.timeout(_SETTLED_AFTER), self._news:
-            await self._news.wait_for(lambda: self._total != before)
-
-    @property
-    def _total(self) -> Progress:
-        reports = self._progress.values()
-        return Progress(*(sum(getattr(r, name) for r in reports) for name in Progress.__struct_fields__))
-
-    @property
-    def _complete(self) -> bool:
-        total = self._total
-        return total.unanswered == 0 and total.received >= total.sent
-
-
-@contextlib.asynccontextmanager
-async def _workers(workload: Workload, port: int, folder: Path) -> AsyncIterator[_Workers]:
-    plans = _plans(workload, port, folder)
-    processes = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "faults.worker",
-            str(_write_plan(plan, folder)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            cwd=_ROOT,
-        )
-        for plan in plans
-    ]
-    workers = _Workers(processes)
-    listeners = [asyncio.create_task(workers.listen(process)) for process in processes]
-    try:
-        yield workers
-        for listener in listeners:
-            if listener.done():
-                listener.result()
-    finally:
-        for listener in listeners:
-            listener.cancel()
-        await _stop(workers, processes)
-
-
-async def _stop(workers: _Workers, processes: list[asyncio.subprocess.Process]) -> None:
-    with contextlib.suppress(ConnectionError):
-        await workers.tell(Command("stop"))
-    for process in processes:
-        try:
-            await asyncio.wait_for(process.wait(), 10)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-def _write_plan(plan: Plan, folder: Path) -> Path:
-    path = folder / f"{plan.name}.json"
-    path.write_bytes(msgspec.json.encode(plan))
-    return path
-
-
-def _plans(workload: Workload, port: int, folder: Path) -> list[Plan]:
-    """Half of the clients send, half receive; each receiver has senders of its own class only, four of them."""
-    pairs, receivers = _cast(workload)
-    rate = workload.rate / max(1, len(pairs))
-    return [
-        Plan(
-            f"worker-{number}",
-            str(folder),
-            port,
-            workload.seed,
-            rate,
-            workload.retry,
-            pairs[number :: workload.workers],
-            receivers[number :: workload.workers],
-        )
-        for number in range(workload.workers)
-    ]
-
-
-def _cast(workload: Workload) -> tuple[list[Pair], list[str]]:
-    each = max(1, workload.clients // (2 * len(workload.classes)))
-    pairs, receivers = [], []
-    for name in workload.classes:
-        own = [f"{name}/r{number}" for number in range(each)]
-        receivers += own
-        for number in range(each):
-            to = [own[(number + step) % each] for step in range(min(each, _SENDERS_PER_RECEIVER))]
-            pairs.append(Pair(f"{name}/s{number}", to))
-    return pairs, receivers

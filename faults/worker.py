@@ -49,12 +49,13 @@ class Command(msgspec.Struct):
 
 
 class Progress(msgspec.Struct):
-    """Counts so far. `connected`: clients that are."""
+    """Counts so far. `connected`: clients that are; `making`: senders that were not told to end."""
 
     sent: int
     unanswered: int
     received: int
     connected: int
+    making: int
 
 
 class _Worker:
@@ -115,6 +116,7 @@ class _Worker:
                 sum(sender.unanswered for sender in self._senders),
                 sum(len(receiver.received) for receiver in self._receivers),
                 sum(client.link is not None for client in clients),
+                sum(not sender.ended for sender in self._senders),
             )
             print(msgspec.json.encode(progress).decode(), flush=True)
             await asyncio.sleep(_REPORT_EVERY)

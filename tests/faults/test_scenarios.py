@@ -13,7 +13,7 @@ SHORT = ("--seconds", "12", "--kills", "5", "--clients", "40", "--rate", "400")
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("scenario", ["absent", "cuts", "half-open"])
+@pytest.mark.parametrize("scenario", ["absent", "cuts", "half-open", "stops"])
 def test_nothing_that_was_acknowledged_is_lost(
     scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
