@@ -3,7 +3,7 @@
     add(session) ──► known to all nodes until remove, or until its node's lease ends
     of_actor(actor) ──► its sessions, on whichever node
 
-What it says may be a moment old. Who takes from a mailbox is not decided here but by the broker (base.Broker.subscribe):
+What it says may be a moment old. Who takes from a mailbox is not decided here but by the broker (Broker.subscribe):
 the directory tells whom to ask to let go.
 """
 
@@ -67,7 +67,7 @@ class Directory(Protocol):
     on_session: Callable[[SessionRecord, bool], None]
 
     async def open(self, me: NodeRecord) -> None:
-        """Known to the others, and knows them, when this returns. Raises BrokerAway, or StorageError with what to do."""
+        """Known to the others, and knows them, when this returns. Raises BrokerAway; StorageError says what to do."""
 
     async def close(self) -> None:
         """This node and its sessions are gone for all others. A second time does nothing."""
