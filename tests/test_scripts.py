@@ -12,8 +12,12 @@ from tests.processes import ROOT
 
 __all__: list[str] = []
 
-SCRIPTS = [ROOT / "script" / name for name in ("setup", "server", "test", "node-clients", "chromium", "compile")]
-ORDINARY = ("basename", "cat", "cmp", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "sh", "tail")
+SCRIPTS = [
+    ROOT / "script" / name for name in ("setup", "server", "test", "node-clients", "chromium", "compile", "services")
+]
+ORDINARY = ("basename", "cat", "cmp", "cp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "sh", "sleep", "tail")
+
+MISSING = ["RabbitMQ", "Redis", "HAProxy"]
 
 
 @pytest.fixture
@@ -154,6 +158,50 @@ class TestChromium:
         stand_in(machine / "id", "echo 0")
         stand_in(machine / "apt-get", "echo 'E: no such mirror' >&2; exit 100")
         assert self.run(clone, machine) == "no Chromium: E: no such mirror\n"
+
+
+class TestServices:
+    """A service `answers` as soon as the file of its name stands in the folder `up`."""
+
+    @pytest.fixture(autouse=True)
+    def up(self, clone: Path) -> Path:
+        up = clone / "up"
+        up.mkdir()
+        answers = f'case "$2" in *amqp_url*) test -f {up}/amqp ;; *) test -f {up}/redis ;; esac'
+        stand_in(clone / ".venv/bin/python", answers)
+        return up
+
+    def run(self, clone: Path, machine: Path) -> list[str]:
+        done = run(clone / "script/services", machine=machine)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    def test_does_nothing_while_they_answer(self, clone: Path, machine: Path, up: Path) -> None:
+        for name in ("amqp", "redis"):
+            (up / name).touch()
+        stand_in(machine / "haproxy", "exit 1")
+        assert self.run(clone, machine) == []
+
+    def test_without_root_says_what_is_missing(self, clone: Path, machine: Path) -> None:
+        stand_in(machine / "id", "echo 1000")
+        lines = self.run(clone, machine)
+        assert [line.partition(":")[0] for line in lines] == MISSING
+        assert all("needs root" in line for line in lines)
+
+    def test_as_root_installs_and_starts_what_is_missing(self, clone: Path, machine: Path, up: Path) -> None:
+        (up / "amqp").touch()
+        stand_in(machine / "id", "echo 0")
+        stand_in(machine / "apt-get", f'echo "$*" >> {clone}/apt')
+        stand_in(machine / "su", f'echo "$1 $5" >> {clone}/su; echo > {up}/redis')
+        assert self.run(clone, machine) == []
+        installed = [line for line in (clone / "apt").read_text().splitlines() if line != "update"]
+        assert [line.rpartition(" ")[2] for line in installed] == ["redis-server", "haproxy"]
+        assert "redis-server --bind 127.0.0.1" in (clone / "su").read_text()
+
+    def test_an_installation_that_fails_is_the_reason(self, clone: Path, machine: Path) -> None:
+        stand_in(machine / "id", "echo 0")
+        stand_in(machine / "apt-get", "echo 'E: no such mirror' >&2; exit 100")
+        assert self.run(clone, machine) == [f"{name}: E: no such mirror" for name in MISSING]
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def redis_answers(host: str, port: int, password: str = "", context: ssl.SSLCont
 def redis_call(
     place: tuple[str, int], command: Sequence[str], password: str = "", context: ssl.SSLContext | None = None
 ) -> str:
-    """The first line of the answer to a command, on its own connection: `+OK`, `-ERR …`, `:1`; or the text of a bulk."""
+    """The first line of the answer to a command on its own connection: `+OK`, `-ERR …`, `:1`; or a bulk as a whole."""
     with socket.create_connection(place, _TIMEOUT) as plain:
         peer = context.wrap_socket(plain, server_hostname=place[0]) if context else plain
         with peer, peer.makefile("rb") as answers:
