@@ -117,7 +117,7 @@ def test_op_may_stand_anywhere() -> None:
         (b'{"op":"send","type":"t","message":NaN}', "`send` takes|one JSON object"),
         (b'{"op":"send","type":"t","message":{},"ref":"1"}', "`send` takes"),
         (b'{"op":"send","type":"t","message":{},"attachments":["a"]}', "`send` takes"),
-        (b'{"op":"send","type":"t","message":{},"attachments":%b}' % json.dumps([""] * 11).encode(), "`send` takes"),
+        (b'{"op":"send","type":"t","message":{},"attachments":%b}' % json.dumps([""] * 11).encode(), "at most 10"),
         (b'{"op":"identify","actor":"a","resume":{}}', "`identify` takes"),
         (b'{"op":"send","type":"t","message":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
         (b'{"op":"send","type":"t","message":"\xff"}', "UTF-8"),
@@ -127,6 +127,24 @@ def test_a_broken_rule_is_named_without_the_bytes(data: bytes, rule: str) -> Non
     with pytest.raises(ProtocolError, match=rule) as caught:
         plain.decode_client(data)
     assert "secret" not in caught.value.message
+
+
+def test_limits_are_the_servers_settings() -> None:
+    nested = b'{"op":"send","type":"t","message":' + b'{"a":' * 99 + b"1" + b"}" * 100
+    assert isinstance(plain.decode_client(nested, max_depth=100), plain.Send)
+    with pytest.raises(ProtocolError, match="nested"):
+        plain.decode_client(nested, max_depth=99)
+    attached = b'{"op":"send","type":"t","message":{},"attachments":["","",""]}'
+    assert isinstance(plain.decode_client(attached, max_attachments=3), plain.Send)
+    with pytest.raises(ProtocolError, match="at most 2 attachments"):
+        plain.decode_client(attached, max_attachments=2)
+
+
+def test_the_client_reads_what_a_server_with_a_larger_limit_lets_through() -> None:
+    nested = b'{"a":' * 99 + b"1" + b"}" * 99
+    frame = plain.decode_server(plain.encode_deliver(1, "t", nested))
+    assert isinstance(frame, plain.Deliver)
+    assert bytes(frame.message) == nested
 
 
 @pytest.mark.parametrize("num", ["1", "-1", "0.5", "true", '"0"', "null"])

@@ -32,7 +32,6 @@ class Gateway(Protocol):
     def statistics(self) -> Any: ...
 
 
-_BARE: Final[dict[str, Any]] = {"plain": PlainGateway, "websocket": BareWebSocketGateway}
 _ENGINE: Final[dict[str, Any]] = {"socketio": SocketIOGateway, "engineio": BareEngineGateway}
 
 
@@ -53,12 +52,15 @@ class Entrance:
         self._kinds = {each.path: each.kind for each in server.gateways}
         origins = OriginRule(server.origins, server.require_origin, addresses_only=open_to_all)
         for each in server.gateways:
-            served = application if each.handler is None else load_attribute(each.handler)
-            if each.kind in _BARE:
-                self._gateways[each.path] = _BARE[each.kind](each, served, deadlines, clock)
+            served: Any = application if each.handler is None else load_attribute(each.handler)
+            made: Gateway
+            if each.kind == "plain":
+                made = PlainGateway(each, served, deadlines, clock, server.limits)
+            elif each.kind == "websocket":
+                made = BareWebSocketGateway(each, served, deadlines, clock)
             else:
-                make = _ENGINE[each.kind]
-                self._gateways[each.path] = make(each, served, deadlines, clock, server.limits, origins)
+                made = _ENGINE[each.kind](each, served, deadlines, clock, server.limits, origins)
+            self._gateways[each.path] = made
         self._listener = Listener(_listener_settings(settings), self._serve, self._websocket, deadlines=deadlines)
 
     @property

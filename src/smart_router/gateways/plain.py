@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from smart_router.clock import Clock, Deadlines
-from smart_router.config.schema import GatewaySettings
+from smart_router.config.schema import GatewaySettings, LimitSettings
 from smart_router.errors import ProtocolError, Refused, RouterError
 from smart_router.gateways.base import Application, CloseReason, SocketHandler
 from smart_router.gateways.request import HttpRequest, Refusal
@@ -62,8 +62,16 @@ class PlainStatistics(NamedTuple):
 class PlainGateway:
     """All plain connections of one path."""
 
-    def __init__(self, settings: GatewaySettings, application: Application, deadlines: Deadlines, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        application: Application,
+        deadlines: Deadlines,
+        clock: Clock,
+        limits: LimitSettings | None = None,
+    ) -> None:
         self.settings = settings
+        self.limits = limits if limits is not None else LimitSettings()
         self.application = application
         self.deadlines = deadlines
         self.now: Callable[[], float] = clock.monotonic
@@ -126,8 +134,9 @@ class PlainSocket:
         self._send(encode_event("whoareyou"))
 
     def text(self, data: bytes) -> None:
+        limits = self._gateway.limits
         try:
-            self._receive(decode_client(data))
+            self._receive(decode_client(data, limits.nesting, limits.attachments))
         except ProtocolError as error:
             self._gateway.protocol_errors += 1
             self._send(encode_error(error))

@@ -15,11 +15,12 @@ from typing import Annotated, Final, TypeAlias
 import msgspec
 
 from smart_router.errors import ProtocolError, RouterError
-from smart_router.protocols.json_limits import check_json
+from smart_router.protocols.json_limits import MAX_DEPTH, check_json
 
 __all__ = [
     "MAX_ATTACHMENTS",
     "MAX_NUMBER",
+    "MAX_SERVER_DEPTH",
     "SUBPROTOCOL",
     "Ack",
     "Answer",
@@ -49,9 +50,10 @@ __all__ = [
 SUBPROTOCOL: Final = "smart-router.v1"
 MAX_ATTACHMENTS: Final = 10
 MAX_NUMBER: Final = 2**53 - 1
+MAX_SERVER_DEPTH: Final = 1000
 
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
-Attachments: TypeAlias = Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_ATTACHMENTS)]
+Attachments: TypeAlias = tuple[bytes, ...]
 """Base64 on the wire (RFC 4648, 4), bytes here."""
 
 
@@ -166,7 +168,7 @@ ServerFrame: TypeAlias = WhoAreYou | Hello | Deliver | Answer | Error | Pong
 
 _CLIENT_OPS: Final = {
     "identify": "{actor, token?, acks?, resume?: {pid, offset?}}",
-    "send": "{type, message, ref?, attachments?: at most 10 base64 texts}",
+    "send": "{type, message, ref?, attachments?: base64 texts}",
     "ack": "{upto} or {n}",
     "nack": "{n, reason?}",
     "refresh": "{token, ref?}",
@@ -194,21 +196,26 @@ def choose_subprotocol(offered: Sequence[str]) -> tuple[bool, str | None]:
     return not offered, None
 
 
-def decode_client(data: bytes) -> ClientFrame:
+def decode_client(data: bytes, max_depth: int = MAX_DEPTH, max_attachments: int = MAX_ATTACHMENTS) -> ClientFrame:
     """One frame of a client. ProtocolError with the rule that it breaks, for any bytes whatever."""
-    check_json(data)
+    check_json(data, max_depth)
     try:
         frame = _decode_client_frame(data)
     except _BROKEN as error:
         raise ProtocolError(_broken_rule(data)) from error
     if type(frame) is Send and frame.attachments:
+        if len(frame.attachments) > max_attachments:
+            raise ProtocolError(f"`send` takes at most {max_attachments} attachments")
         _check_placeholders(frame)
     return frame
 
 
 def decode_server(data: bytes) -> ServerFrame | None:
-    """One frame of a server; None for an `op` that this version does not know. ProtocolError for anything else."""
-    check_json(data)
+    """One frame of a server; None for an `op` that this version does not know. ProtocolError for anything else.
+
+    How deep a message may be nested is the server's setting; here only what the interpreter cannot follow is refused.
+    """
+    check_json(data, MAX_SERVER_DEPTH)
     try:
         return _decode_server_frame(data)
     except _BROKEN as error:
