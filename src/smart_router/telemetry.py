@@ -66,6 +66,7 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "access_rule_failed": "an endpoint's access rule could not be evaluated: refused",
     "bot_refused": "the demo's bot was refused an answer",
     "bot_stopped": "the demo's bot cannot connect, or not come back",
+    "bus_listener_failed": "what listens to the other nodes raised on a publication; it goes on",
     "connected": "access log: a WebSocket was opened",
     "dead_letters_damaged": "dead letters in the store that cannot be read",
     "dead_letters_not_stored": "at the stop, dead letters were still waiting for the store",
