@@ -11,7 +11,9 @@ from typing import Any, Protocol
 import pytest
 import uvloop
 
+from tests.clusters.rabbit_cluster import RabbitCluster
 from tests.clusters.rabbitmq import rabbitmq_program
+from tests.clusters.redis_cluster import RedisCluster
 from tests.processes import LineProcess, ServerProcess, run_node, serve
 from tests.services import (
     OwnRabbit,
@@ -203,3 +205,33 @@ def own_rabbit(tmp_path: Path) -> Iterator[StartRabbit]:
         pytest.skip("rabbitmq-server is not installed (script/services)")
     with contextlib.ExitStack() as started:
         yield lambda: started.enter_context(OwnRabbit(tmp_path / unique("rabbit")))
+
+
+@pytest.fixture(scope="session")
+def whole_rabbit_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitCluster]:
+    if rabbitmq_program("rabbitmq-server") is None:
+        pytest.skip("rabbitmq-server is not installed (script/services)")
+    with RabbitCluster(tmp_path_factory.mktemp("rabbit-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def rabbit_cluster(whole_rabbit_cluster: RabbitCluster) -> Iterator[RabbitCluster]:
+    """The session's RabbitMQ cluster (tests/clusters), whole again after each test."""
+    yield whole_rabbit_cluster
+    whole_rabbit_cluster.repair()
+
+
+@pytest.fixture(scope="session")
+def whole_redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (script/services)")
+    with RedisCluster(tmp_path_factory.mktemp("redis-cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def redis_cluster(whole_redis_cluster: RedisCluster) -> Iterator[RedisCluster]:
+    """The session's Redis Cluster (tests/clusters), whole again after each test."""
+    yield whole_redis_cluster
+    whole_redis_cluster.repair()

@@ -5,6 +5,7 @@ import random
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -33,7 +34,8 @@ def free_ports(number: int) -> list[int]:
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], timeout: float) -> bool:
     """Whether it came to hold in time, while the process ran."""
-    for _ in range(round(timeout / _INTERVAL)):
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
         if condition():
             return True
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -82,6 +84,17 @@ class OwnServer:
             self.close()
             state = f"within {timeout} s" if ended is None else f": it ended with status {ended}"
             raise AssertionError(f"{self.name} did not start {state}; its log:\n{self.log()}")
+
+    def await_that(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        """It holds when this returns; AssertionError with the log when it does not in time."""
+        assert wait_for(condition, self._started, timeout), f"{self.name} did not {what}; its log:\n{self.log()}"
+
+    def revive(self) -> None:
+        """It serves when this returns: started, or woken up."""
+        if not self.running:
+            self.start()
+        self.resume()
+        self.await_start()
 
     def start(self) -> None:
         """On the same ports and folder as before."""

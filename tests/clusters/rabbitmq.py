@@ -50,17 +50,19 @@ class Epmd(OwnServer):
 class OwnRabbit(OwnServer):
     """A node on free ports of 127.0.0.1 and a folder: `with OwnRabbit(tmp_path / "rabbit") as rabbit: rabbit.url`.
 
-    It takes some seconds to start. guest:guest, no plugins. `epmd`, `cookie` and `name` are shared or chosen by a
-    cluster; a node alone has its own.
+    It takes some seconds to start. guest:guest, no plugins. The rest is for clusters: a `name`, the port mapper, the
+    cookie, and the `peers` that it looks for at its first start.
     """
 
-    def __init__(self, folder: Path, name: str = "", epmd: Epmd | None = None, cookie: str = "") -> None:
+    def __init__(
+        self, folder: Path, name: str = "", epmd: Epmd | None = None, cookie: str = "", peers: Sequence[str] = ()
+    ) -> None:
         self.node = f"{name or 'sr' + secrets.token_hex(4)}@localhost"
         super().__init__(self.node, folder)
         self._own_epmd = epmd is None
         self._epmd = epmd or Epmd(folder / "epmd")
         self.port, self._distribution_port = free_ports(2)
-        self._write(folder, cookie or secrets.token_hex(16))
+        self._write(cookie or secrets.token_hex(16), peers)
 
     @property
     def url(self) -> str:
@@ -123,8 +125,12 @@ class OwnRabbit(OwnServer):
         logs = sorted((self.folder / "log").glob("*.log"))
         return super().log() + "".join(path.read_text("utf-8", "replace")[-4000:] for path in logs)
 
-    def _write(self, folder: Path, cookie: str) -> None:
-        (folder / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=self.port))
+    def _write(self, cookie: str, peers: Sequence[str]) -> None:
+        folder = self.folder
+        discovery = [f"cluster_formation.classic_config.nodes.{number} = {peer}" for number, peer in enumerate(peers)]
+        if peers:
+            discovery.insert(0, "cluster_formation.peer_discovery_backend = classic_config")
+        (folder / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=self.port) + "\n".join(discovery) + "\n")
         (folder / "rabbitmq-env.conf").write_text("")
         (folder / "enabled_plugins").write_text("[].\n")
         secret = folder / ".erlang.cookie"
