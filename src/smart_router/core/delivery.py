@@ -11,7 +11,7 @@ broker ─deliver─► Held ─► send ─► Link.deliver ─► wire
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NamedTuple
+from typing import NamedTuple, Protocol
 
 from smart_router.brokers.base import Broker, End, Entry
 from smart_router.clock import Deadlines
@@ -21,11 +21,30 @@ from smart_router.core.mailbox import Held, Holdings
 from smart_router.core.recovery import Recovery
 from smart_router.core.reports import Reports
 from smart_router.core.sessions import Session, Sessions
+from smart_router.core.takeover import TakeOvers
 from smart_router.errors import Refused, RouterError
 
-__all__ = ["Delivery", "DeliveryStatistics"]
+__all__ = ["Delivery", "DeliveryStatistics", "Elsewhere"]
 
-_TAKEOVER: Final = 1.0  # s an older session has to confirm before its messages go to the newer one
+
+class Elsewhere(Protocol):
+    """What the sessions here have to do with other nodes."""
+
+    async def arrived(self, session: Session) -> None:
+        """It stands in line for its mailboxes: other nodes know it, those with older ones let go. Raises BrokerAway."""
+
+    def left(self, session: Session) -> None:
+        """It is over, or never began."""
+
+
+class _Nowhere:
+    """A node by itself."""
+
+    async def arrived(self, session: Session) -> None:
+        return
+
+    def left(self, session: Session) -> None:
+        return
 
 
 class DeliveryStatistics(NamedTuple):
@@ -56,6 +75,10 @@ class Delivery:
         self._now = deadlines.clock.monotonic
         self.holdings = Holdings(broker, self._send)
         self.recovery = Recovery(broker, sessions, self.holdings, attempts, deadlines)
+        self.takeovers = TakeOvers(broker, sessions, self.holdings, deadlines)
+        self.takeovers.detach, self.takeovers.give_back = self.detach, self._give_back
+        self.takeovers.refill = self._refill
+        self.elsewhere: Elsewhere = _Nowhere()
         self._redelivered = self._delivered = self._confirmed = self._timed_out = 0
         self._refused = self._given_back = self._unknown = 0
 
@@ -64,20 +87,30 @@ class Delivery:
     async def attach(self, session: Session) -> None:
         """Subscribes the session's mailboxes, says hello, lets deliveries begin. Raises StorageError, Refused."""
         helds = await self._subscribe(session)
+        try:
+            await self.elsewhere.arrived(session)
+        except BaseException:
+            self.holdings.give_up(helds)
+            raise
         if session.closed:
-            self.holdings.let_go(helds)
+            self.elsewhere.left(session)
+            self.holdings.give_up(helds)
             return
-        session.on_timer = self._on_timer
-        session.held = helds
-        for held in helds:
-            held.sessions.append(session)  # before older ones go, with whom the subscription would
-        self._take_over(session)
-        self.sessions.add(session)
+        self.enter(session, helds)
         session.ready = True
         session.link.hello(False)
         self._events.emit("session.registered", actor_id=session.actor, session_id=session.id)
         self._watch(session)
         self._refill(session)
+
+    def enter(self, session: Session, helds: list[Held]) -> None:
+        """Among the sessions here; what is given to it is up to `ready`."""
+        session.on_timer = self._on_timer
+        session.held = helds
+        for held in helds:
+            held.join(session)  # before older ones go, with whom the subscription would
+        self.takeovers.arrive(session)
+        self.sessions.add(session)
 
     async def _subscribe(self, session: Session) -> list[Held]:
         endpoint = session.endpoint
@@ -88,7 +121,7 @@ class Delivery:
             if endpoint.shared_mailbox:
                 helds.append(await self.holdings.shared(session.place.address, endpoint))
         except BaseException:
-            self.holdings.let_go(helds)
+            self.holdings.give_up(helds)
             raise
         return helds
 
@@ -107,8 +140,8 @@ class Delivery:
             held.hold_back(self._broker)  # it came later than what is given back
         self._give_back(session)
         self.sessions.remove(session)
-        for mate in self._mates(session):
-            self._settled(mate, session)
+        self.takeovers.gone(session)
+        self.elsewhere.left(session)
         self.holdings.let_go(session.held)
         for held in session.held:
             held.refill()
@@ -145,53 +178,13 @@ class Delivery:
         self._given_back += len(entries)
         self._attempts.given_back(entries, client=session.ack == "client")
 
-    # several sessions of one actor
-
-    def _take_over(self, session: Session) -> None:
-        """Older sessions confirm what they have within a second, or it goes to the newer one first."""
-        for older in list(self.sessions.of_actor(session.actor)):
-            older.recoverable = False  # from now on another session is given what comes
-            if older.parked_until is not None:
-                older.parked_until = None
-                self.detach(older)
-            elif older.in_flight and older.endpoint.settings.deliver != "any":
-                session.waiting_for.add(older)
-                older.link.barrier()
-        if session.waiting_for:
-            session.takeover_at = self._now() + _TAKEOVER
-            for held in session.held:
-                held.hold_back(self._broker)  # what older ones give back goes first
-
-    def _alive(self, older: Session) -> None:
-        """It has answered its ping: newer ones go on. What it keeps (client mode) holds up those with a window of 1."""
-        if older.window == 1 and older.in_flight:
-            for mate in self._mates(older):
-                if older in mate.waiting_for:
-                    mate.takeover_at = None
-        else:
-            for mate in self._mates(older):
-                self._settled(mate, older)
-
-    def _settle(self, older: Session) -> None:
-        """Newer ones go on if it holds nothing more."""
-        if not older.in_flight:
-            for mate in self._mates(older):
-                self._settled(mate, older)
-
-    def _settled(self, session: Session, older: Session) -> None:
-        if older in session.waiting_for:
-            session.waiting_for.discard(older)
-            if not session.waiting_for:
-                session.takeover_at = None
-                self._refill(session)
-
     async def recover(self, session: Session, offset: int) -> None:
         """Goes on where the client was: up to `offset` is confirmed, then hello, then the rest, to the new `link`."""
         resumed = await self.recovery.resume(session, offset)
         if resumed is None:
             return
         if resumed.confirmed:
-            self._done(session, resumed.confirmed)
+            self.done(session, resumed.confirmed)
         session.link.hello(True)
         for entry in resumed.rest:
             entry.redelivered = True
@@ -205,6 +198,11 @@ class Delivery:
         reader = session.reader
         if entry.attempts < 0 or (reader is not None and not self._may_read(reader, entry)):
             asyncio.get_running_loop().call_soon(self._refill, session)  # its place in the window is free
+            return
+        if session.skip and entry.message.id in session.skip:
+            session.skip.discard(entry.message.id)
+            self.done(session, [entry])
+            asyncio.get_running_loop().call_soon(self._refill, session)
             return
         session.written = number = session.written + 1
         entry.deliveries += 1
@@ -271,13 +269,14 @@ class Delivery:
                     batch = inflight[:count]
                     del inflight[:count]
                     session.bytes -= sum([entry.message.size for entry in batch])
-                self._done(session, batch)
-        mates = self.sessions.of_actor(session.actor)
-        if len(mates) > 1 and not session.inflight:
-            self._alive(session)
+                self.done(session, batch)
+        takeovers = self.takeovers
+        if not session.inflight and (takeovers.claims or len(self.sessions.of_actor(session.actor)) > 1):
+            takeovers.alive(session)
         self._refill(session)
 
-    def _done(self, session: Session, batch: list[Entry]) -> None:
+    def done(self, session: Session, batch: list[Entry]) -> None:
+        """Its recipient has them."""
         self._confirmed += len(batch)
         self._broker.ack(batch)
         if self._events.wanted("message.acknowledged"):
@@ -297,12 +296,12 @@ class Delivery:
             return False
         session.bytes -= entry.message.size
         if nack is None:
-            self._done(session, [entry])
+            self.done(session, [entry])
         else:
             self._refused += 1
             self._attempts.failed(session, entry, nack or "refused", self._now())
             self._watch(session)
-        self._settle(session)
+        self.takeovers.settle(session)
         self._refill(session)
         return True
 
@@ -320,7 +319,7 @@ class Delivery:
             self.detach(session)
             return
         if session.takeover_at is not None and session.takeover_at <= now:
-            self._end_takeover(session)
+            self.takeovers.end(session)
         if session.barrier_at is not None and session.barrier_at <= now:
             session.barrier_at = None
             session.late = True
@@ -329,18 +328,9 @@ class Delivery:
                 held.refill()
         if session.retry_at is not None and session.retry_at <= now:
             self._broker.release(session.take_retrying())
-            self._settle(session)
+            self.takeovers.settle(session)
             self._refill(session)
         self._time_out_pending(session, now)
-
-    def _end_takeover(self, session: Session) -> None:
-        session.takeover_at = None
-        older = session.waiting_for
-        session.waiting_for = set()
-        for other in older:
-            self._give_back(other)
-            self._settle(other)
-        self._refill(session)
 
     def _time_out_pending(self, session: Session, now: float) -> None:
         late = [number for number, (_, deadline) in session.pending.items() if deadline <= now]
@@ -350,7 +340,7 @@ class Delivery:
             self._timed_out += 1
             self._attempts.failed(session, entry, "no answer within the delivery timeout", now)
         if late:
-            self._settle(session)
+            self.takeovers.settle(session)
             self._refill(session)
 
     def stalled(self, session: Session, full: bool) -> None:

@@ -76,9 +76,9 @@ class Recovery:
         if session.endpoint.shared_mailbox:
             held = await self._holdings.shared(session.place.address, session.endpoint)
             if session.closed:
-                self._holdings.let_go([held])
+                self._holdings.give_up([held])
                 return None
-            held.sessions.append(session)
+            held.join(session)
             session.held = [*session.held, held]
         confirmed = [entry for number, entry in session.parked if number <= offset]
         rest = [entry for number, entry in session.parked if number > offset]

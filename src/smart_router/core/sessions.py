@@ -64,6 +64,7 @@ class Session:
     then nothing more is given. `waiting_for`: older sessions that confirm or give back before this one gets anything.
     `retrying`: what waits for its next attempt while the window is 1, so nothing goes before it.
     `parked`: the connection is lost and may be recovered; numbers and entries of its own mailbox that were in flight.
+    `skip`: ids of messages that its client has from another node; they are confirmed when they come.
     """
 
     __slots__ = (
@@ -98,6 +99,7 @@ class Session:
         "retry_at",
         "retrying",
         "since",
+        "skip",
         "takeover_at",
         "waiting_for",
         "window",
@@ -135,6 +137,7 @@ class Session:
         self.late = False
         self.full = False
         self.parked: list[tuple[int, Entry]] = []
+        self.skip: set[str] = set()
         self.waiting_for: set[Session] = set()
         self.retrying: Entry | None = None
         self.retry_at: float | None = None
