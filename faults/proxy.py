@@ -1,7 +1,7 @@
-"""A TCP proxy that does to connections what networks do: cut, reset, go silent, delay, trickle.
+"""A TCP proxy that does to connections what networks do: cut, reset, go silent, stand still, delay, trickle.
 
 `Proxy` listens on a free port of 127.0.0.1 and connects each client to `target`. Faults are asked for by connection, or
-for a part of all.
+for a part of all; a network that is cut, in one direction or both, and heals, by `hold` and `heal`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import enum
 import random
 import socket
 import struct
+from collections.abc import Callable
 
-__all__ = ["Connection", "Proxy", "Silence"]
+__all__ = ["Connection", "Proxy", "Silence", "Tap"]
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -27,6 +28,10 @@ class Silence(enum.Flag):
     BOTH = TO_SERVER | TO_CLIENT
 
 
+Tap = Callable[[Silence, bytes], int | None]
+"""Sees what comes on one connection, by direction. A number: only so many bytes of it pass, and the connection ends."""
+
+
 class Connection:
     """One client's way to the server. Once silent it never speaks again: a hole in the bytes would be a forgery."""
 
@@ -35,14 +40,29 @@ class Connection:
         self.silence = Silence.NONE
         self.delay = 0.0
         self.trickle = False
+        self.tap: Tap | None = None
+        self._flowing = {Silence.TO_SERVER: asyncio.Event(), Silence.TO_CLIENT: asyncio.Event()}
+        self.heal()
+
+    def hold(self, directions: Silence = Silence.BOTH) -> None:
+        """Stops carrying, ends of connections too, and loses nothing: as a network that is cut, until it heals."""
+        for direction in directions:
+            self._flowing[direction].clear()
+
+    def heal(self) -> None:
+        """What was held goes on its way."""
+        for flowing in self._flowing.values():
+            flowing.set()
 
     def cut(self) -> None:
         """Ends it with a FIN on both sides."""
+        self.heal()
         for writer in self._writers:
             writer.close()
 
     def reset(self) -> None:
         """Ends it with a RST on both sides; what the kernel still holds is gone."""
+        self.heal()
         for writer in self._writers:
             if not writer.transport.is_closing():
                 sock = writer.get_extra_info("socket")
@@ -52,13 +72,22 @@ class Connection:
     async def pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Silence) -> None:
         """Carries one direction until either end closes; then so does the other, unless it is silent."""
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(1 << 16):
-                if self.delay:
-                    await asyncio.sleep(self.delay)
+            while data := await self._read(reader, direction):
+                end = self.tap(direction, data) if self.tap else None
                 if direction not in self.silence:
-                    await self._carry(writer, data)
+                    await self._carry(writer, data[:end])
+                if end is not None:
+                    self.cut()
+        await self._flowing[direction].wait()
         if not self.silence:
             writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader, direction: Silence) -> bytes:
+        data = await reader.read(1 << 16)
+        if data and self.delay:
+            await asyncio.sleep(self.delay)
+        await self._flowing[direction].wait()
+        return data
 
     async def _carry(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         pieces = (data[i : i + 1] for i in range(len(data))) if self.trickle else (data,)
@@ -72,10 +101,15 @@ class Connection:
 
 
 class Proxy:
-    """Use as an async context manager; `port` is where clients connect. `target` may change while it runs."""
+    """Use as an async context manager; `port` is where clients connect. `target` may change while it runs.
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    `prepare` is called with each new connection before anything passes: to slow it down, or to tap it.
+    """
+
+    def __init__(self, target: tuple[str, int], prepare: Callable[[Connection], None] | None = None) -> None:
         self.target = target
+        self._prepare = prepare
+        self._held = Silence.NONE
         self.port = 0
         self.connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,6 +130,18 @@ class Proxy:
         everyone = list(self.connections)
         return rng.sample(everyone, min(len(everyone), max(1, round(len(everyone) * part))))
 
+    def hold(self, directions: Silence = Silence.BOTH) -> None:
+        """Nothing passes any more, on connections that are made meanwhile neither; nobody is told."""
+        self._held |= directions
+        for connection in self.connections:
+            connection.hold(directions)
+
+    def heal(self) -> None:
+        """What was held goes on its way, in order."""
+        self._held = Silence.NONE
+        for connection in self.connections:
+            connection.heal()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -106,7 +152,11 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        await self._run(Connection(writer, upstream[1]), (reader, writer), upstream)
+        connection = Connection(writer, upstream[1])
+        connection.hold(self._held)
+        if self._prepare:
+            self._prepare(connection)
+        await self._run(connection, (reader, writer), upstream)
 
     async def _run(
         self,

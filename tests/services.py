@@ -17,7 +17,9 @@ on free ports and an own folder, with everything on disk, and are gone after the
         await asyncio.to_thread(redis.start)                          # same port, same data
 
 `own_rabbit` likewise (5 to 7 s to start: share one in a module where you can; `ctl("list_queues")` asks it). Clusters:
-tests/clusters.
+the fixtures
+`rabbit_cluster` and `redis_cluster` (tests/clusters; half a minute and two seconds to start, once a session; whole
+again after each test).
 """
 
 import os

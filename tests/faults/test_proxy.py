@@ -88,6 +88,55 @@ async def test_silence_shows_at_neither_end() -> None:
         assert await reading == b"", "what was written into the silence is gone"
 
 
+async def unread(reader: asyncio.StreamReader) -> bool:
+    """Nothing comes for a moment."""
+    try:
+        await asyncio.wait_for(reader.read(1), 0.05)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def test_what_is_held_comes_when_the_network_has_healed() -> None:
+    async with proxied() as ends:
+        ends.connection.hold(Silence.TO_SERVER)
+        ends.client[1].write(b"up")
+        ends.server[1].write(b"down")
+        assert await ends.client[0].readexactly(4) == b"down"
+        assert await unread(ends.server[0])
+        ends.client[1].write(b" and on")
+        ends.client[1].close()
+        assert await unread(ends.server[0])
+        ends.connection.heal()
+        assert await ends.server[0].read() == b"up and on"
+
+
+async def test_a_reset_is_not_seen_through_a_cut_network() -> None:
+    async with proxied() as ends:
+        ends.connection.hold()
+        ends.client[1].transport.abort()
+        assert await unread(ends.server[0])
+        ends.connection.heal()
+        with contextlib.suppress(ConnectionResetError):
+            assert await ends.server[0].read() == b""
+
+
+async def test_connections_made_while_the_network_is_cut_carry_nothing_before_it_heals() -> None:
+    accepted: asyncio.Queue[Streams] = asyncio.Queue()
+    server = await asyncio.start_server(lambda r, w: accepted.put_nowait((r, w)), "127.0.0.1", 0)
+    async with server, Proxy(server.sockets[0].getsockname()) as proxy:
+        proxy.hold()
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"hello")
+        far = await accepted.get()
+        assert await unread(far[0])
+        proxy.heal()
+        assert await far[0].readexactly(5) == b"hello"
+        proxy.hold()
+        for end in (writer, far[1]):
+            end.close()
+
+
 async def test_nobody_there_is_a_reset() -> None:
     async with Proxy(("127.0.0.1", 1)) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
