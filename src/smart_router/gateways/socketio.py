@@ -203,7 +203,7 @@ class SocketIOConnection(EngineConnection):
             if self._protocol.has_too_many:
                 limit = gateway.limits.namespaces
                 raise Refused("too_many_namespaces", f"A connection joins at most {limit} namespaces.", limit=limit)
-            socket.handler = handler = gateway.application.connect(socket, auth)
+            socket.handler = gateway.application.connect(socket, auth)
         except RouterError as error:
             gateway.connects_refused += 1
             socket.connection = None
@@ -211,7 +211,7 @@ class SocketIOConnection(EngineConnection):
             return
         if self.session.close_reason is not None:  # the application has ended the connection meanwhile
             socket.connection = None
-            handler.closed(by_client=False)
+            socket.give_up_handler().closed(by_client=False)
             return
         answer = self._protocol.accept(namespace, socket.id, socket.pid)
         if answer is not None:
@@ -220,7 +220,8 @@ class SocketIOConnection(EngineConnection):
             self._sockets[namespace] = socket
             self._only = self._find_only()
             self.write(answer)
-            handler.opened()
+            if socket.connection is not None:
+                socket.handler.opened()
 
     def _refuse(self, namespace: str, error: RouterError) -> None:
         if isinstance(error, ProtocolError):
@@ -271,7 +272,8 @@ class SocketIOConnection(EngineConnection):
 
     def writable(self, ok: bool) -> None:
         for socket in list(self._sockets.values()):
-            socket.handler.writable(ok)
+            if socket.connection is not None:  # an earlier one may have left the others' namespaces
+                socket.handler.writable(ok)
 
     def other_deadline(self) -> float | None:
         return self._protocol.next_deadline()
@@ -297,7 +299,7 @@ class SocketIOConnection(EngineConnection):
         socket.connection = None
         if socket in self.unproven:
             self.unproven.remove(socket)
-        socket.handler.closed(by_client)
+        socket.give_up_handler().closed(by_client)
 
     def ended(self) -> None:
         # Deadlines holds on to us until our last time has passed: the attachments that we were waiting for go now.

@@ -59,7 +59,7 @@ class Names:
 
 
 class NamespaceSocket:
-    """`connection` is None once the namespace is left; every call then does nothing."""
+    """`connection` is None once the namespace is left; every call then does nothing, and there is no `handler`."""
 
     __slots__ = (
         "_names",
@@ -86,6 +86,12 @@ class NamespaceSocket:
         self._names = names
         self.packet_head = event_prefix(namespace)
         self._prefix = self.packet_head + b"["
+
+    def give_up_handler(self) -> SocketHandler:
+        """For its last call. The two hold each other: together they would wait for the garbage collector."""
+        handler = self.handler
+        del self.handler
+        return handler
 
     @property
     def authorization(self) -> bytes | None:
