@@ -64,6 +64,11 @@ class Metric(NamedTuple):
 
 LOG_EVENTS: Final[dict[str, str]] = {
     "access_rule_failed": "an endpoint's access rule could not be evaluated: refused",
+    "amqp_away": "a connection to RabbitMQ is gone: told once per outage",
+    "amqp_back": "a connection to RabbitMQ stands again",
+    "amqp_blocked": "RabbitMQ takes no messages because of an alarm of its own",
+    "amqp_callback_failed": "what takes a message or an event from RabbitMQ raised",
+    "amqp_unblocked": "RabbitMQ takes messages again",
     "bot_refused": "the demo's bot was refused an answer",
     "bot_stopped": "the demo's bot cannot connect, or not come back",
     "bus_listener_failed": "what listens to the other nodes raised on a publication; it goes on",
@@ -72,6 +77,7 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "dead_letters_not_stored": "at the stop, dead letters were still waiting for the store",
     "dead_letters_not_trimmed": "the store could not drop its oldest dead letters",
     "dead_letters_wait_for_store": "the store takes no dead letters: they are kept in memory and tried again",
+    "directory_listener_failed": "what is told of other nodes and their sessions raised; it goes on",
     "disconnected": "access log: a WebSocket has ended; `code`: of the first close frame, 1006: there was none",
     "draining": "the node lets nobody new in and sends its clients away",
     "engineio_failed": "a client broke Engine.IO or Socket.IO: its connection ended",

@@ -16,15 +16,19 @@ from smart_router.amqp.base import (
     OnUp,
     OnWritable,
     QueueState,
-    Server,
 )
+from smart_router.amqp.channel import Channel
+from smart_router.amqp.connection import AmqpConnection
 from smart_router.amqp.url import AmqpUrl, Host
+from smart_router.protocols.amqp_connection import Server
 from smart_router.protocols.amqp_properties import PERSISTENT, Properties, decode_properties, encode_properties
 
 __all__ = [
     "PERSISTENT",
+    "AmqpConnection",
     "AmqpUrl",
     "Arguments",
+    "Channel",
     "ChannelClosed",
     "ConnectionStatistics",
     "Host",
