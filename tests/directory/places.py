@@ -1,0 +1,105 @@
+"""Places of the directory for the contract suite."""
+
+import asyncio
+
+from smart_router.bus.local import LocalBus
+from smart_router.directory.base import Directory, NodeRecord
+from smart_router.directory.bus import BusDirectory
+from smart_router.directory.local import LocalDirectory
+from tests.fakes.clock import FakeClock
+from tests.fakes.exchange import FaultyExchange
+
+__all__ = ["BusPlace", "LocalPlace"]
+
+TURNS = 8
+"""Of the event loop: enough for a question, its answer, and what follows from it."""
+
+
+class LocalPlace:
+    """One node. Nothing under it can fail."""
+
+    lease = 6.0
+    many_nodes = False
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+
+    def make(self, node: str, installation: str = "") -> Directory:
+        return LocalDirectory()
+
+    async def open(self, directory: Directory, me: NodeRecord) -> None:
+        await directory.open(me)
+
+    async def step(self) -> None:
+        self.clock.advance(0.5)
+
+    def now(self) -> float:
+        return self.clock.now
+
+    async def crash(self, directory: Directory) -> None:
+        raise NotImplementedError
+
+    async def cut(self, directory: Directory) -> None:
+        raise NotImplementedError
+
+    async def heal(self, directory: Directory) -> None:
+        raise NotImplementedError
+
+    async def lose_everything(self) -> None:
+        raise NotImplementedError
+
+
+class BusPlace:
+    """Nodes of one process, and a clock that stands still between the steps."""
+
+    lease = 6.0
+    many_nodes = True
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.exchanges: dict[str, FaultyExchange] = {}
+        self.directories: list[BusDirectory] = []
+        self.buses: dict[Directory, tuple[LocalBus, FaultyExchange]] = {}
+
+    def make(self, node: str, installation: str = "") -> BusDirectory:
+        exchange = self.exchanges.setdefault(installation, FaultyExchange())
+        bus = LocalBus(node, exchange)
+        directory = BusDirectory(bus, self.clock, lease=self.lease, settle=0.5)
+        self.directories.append(directory)
+        self.buses[directory] = bus, exchange
+        return directory
+
+    async def open(self, directory: Directory, me: NodeRecord) -> None:
+        await self.buses[directory][0].open()
+        opening = asyncio.create_task(directory.open(me))
+        while not opening.done():
+            await self.advance(0.1)
+        await opening
+
+    async def crash(self, directory: Directory) -> None:
+        await self.buses[directory][0].close()
+
+    async def cut(self, directory: Directory) -> None:
+        bus, exchange = self.buses[directory]
+        exchange.part(bus)
+
+    async def heal(self, directory: Directory) -> None:
+        bus, exchange = self.buses[directory]
+        exchange.heal(bus)
+
+    async def lose_everything(self) -> None:
+        """There is no server that keeps anything."""
+
+    async def step(self) -> None:
+        await self.advance(0.5)
+
+    async def advance(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+        for directory in self.directories:
+            if directory.deadlines is not None:
+                directory.deadlines.run(self.clock.now)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+
+    def now(self) -> float:
+        return self.clock.now
