@@ -63,7 +63,7 @@ async def polling(port: int) -> None:
 
 
 def connections(node: Node) -> int:
-    counted = [part.connections for name, part in node.parts() if name in ("listener", "socketio", "plain")]
+    counted: list[int] = [part.connections for name, part in node.parts() if name in ("listener", "socketio", "plain")]
     return len(node.core.sessions) + sum(counted)
 
 
