@@ -1,10 +1,11 @@
 """What a user of Redis sees: one installation of it, whichever way it is built.
 
-    Redis(url, name=…, on_up=…, on_down=…)          client.py
+    Redis(url, name=…, on_up=…, on_down=…, on_resubscribed=…)                                        client.py
       └─ open() ─► on_up()        one connection per server (a single one, Sentinel's master, each master of a Cluster)
             │
       send(tag, command, on_reply) ─► one write per event loop turn and server ─► on_reply(answer or error)
-      subscribe(channel, on_message)       goes on after each reconnect; what was published meanwhile is lost
+      subscribe(channel, on_message)       one connection more carries all channels; it is made again by itself, what
+                                           was published meanwhile is lost: on_resubscribed()
 
 A key is `prefix + "{" + tag + "}" + …`: the tag alone decides which server holds it, so one script may touch all keys
 of a tag. Nothing here costs a task per call, and there is no connection that waits for one subscriber.
@@ -12,6 +13,7 @@ of a tag. Nothing here costs a task per call, and there is no connection that wa
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -68,11 +70,14 @@ class Server(NamedTuple):
     version: tuple[int, ...]
 
 
-class Script(Protocol):
-    """A Lua script, known by its digest; loaded into each server when it is first missing there."""
+class Script:
+    """A Lua script, known by its digest; loaded into each server where it is missing."""
 
-    text: bytes
-    digest: bytes
+    __slots__ = ("digest", "text")
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.digest = hashlib.sha1(text, usedforsecurity=False).hexdigest().encode()
 
 
 class RedisStatistics(NamedTuple):
@@ -116,11 +121,9 @@ class RedisInstallation(Protocol):
     async def call(self, tag: str, *command: Word) -> Reply:
         """One command, for what is seldom; again after NotNow, for a few seconds. Raises the errors above."""
 
-    async def evaluate(self, tag: str, script: Script, keys: tuple[bytes, ...], *arguments: Word) -> Reply:
-        """A script, likewise; loads it where it is missing. Keys are all of `tag`."""
-
     def evaluation(self, script: Script, keys: tuple[bytes, ...], *arguments: Word) -> tuple[Word, ...]:
-        """The command that runs a loaded script, for `send`; NotNow: it was missing and is loaded now."""
+        """The command that runs a script, for `send` and `call`. NotNow: it was missing there and is loaded now. Keys
+        are all of one tag."""
 
     def subscribe(self, channel: bytes, on_message: OnMessage) -> None:
         """One receiver per channel; stands at once, or with the next connection. In a Cluster any server carries it."""
