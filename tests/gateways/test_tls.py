@@ -86,6 +86,24 @@ async def test_a_handshake_that_never_ends_is_cut(certificate: tuple[str, str], 
         await server.until(lambda: server.listener.statistics().connections == 0)
 
 
+@pytest.mark.parametrize("half", [False, True], ids=["closed", "half closed"])
+async def test_who_is_gone_before_the_handshake_leaves_nothing(certificate: tuple[str, str], half: bool) -> None:
+    async with listening(settings(certificate)) as server:
+        tasks = asyncio.all_tasks()
+        clients = [socket.create_connection(server.address) for _ in range(20)]
+        for client in clients:
+            if half:
+                client.shutdown(socket.SHUT_WR)
+            else:
+                client.close()
+        await server.until(lambda: server.listener.statistics().tls_failed == 20)
+        await server.until(lambda: asyncio.all_tasks() == tasks)
+        for client in clients:
+            client.close()
+        assert [line["event"] for line in server.lines] == ["tls_failed"] * 20
+        assert server.listener.statistics().connections == 0
+
+
 async def test_renegotiation_and_compression_are_off(certificate: tuple[str, str]) -> None:
     context = server_context(*certificate)
     assert context.options & ssl.OP_NO_RENEGOTIATION

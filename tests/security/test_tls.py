@@ -50,9 +50,11 @@ async def healthy(port: int) -> bool:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
     try:
         writer.write(GET)
-        return (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        return (await reader.read()).startswith(b"HTTP/1.1 200 ")
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def failures(server: ServerProcess) -> list[dict[str, Any]]:

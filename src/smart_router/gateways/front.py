@@ -137,6 +137,10 @@ class Front(asyncio.BufferedProtocol):
             )
         )
         await asyncio.sleep(0)  # start_tls has made its protocol, whose connection_made comes next
+        if transport.is_closing():  # gone already: TLS would wait for ever
+            starting.cancel()
+            self._tls_failed(transport, "ConnectionLost")
+            return
         loop.call_soon(self._give_early, transport)
         try:
             secure = await starting
