@@ -155,6 +155,46 @@ async def test_forwarded_clients_reach_the_gateway() -> None:
         )
 
 
+def of(address: bytes) -> bytes:
+    """A request that its proxy forwards for a client of this address."""
+    return b"GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: " + address + b"\r\n\r\n"
+
+
+FEW = ListenerSettings(port=0, trusted_proxies=("127.0.0.1",), connections_per_address=1)
+
+
+async def test_forwarded_clients_have_the_limit_of_their_own_address() -> None:
+    async with listening(FEW) as server, connect(server) as first:
+        first.send(upgrade(forwarded=b"for=192.0.2.7"))
+        assert b" 101 " in await first.head()
+        for start in (upgrade(forwarded=b"for=192.0.2.7"), of(b"192.0.2.7")):
+            async with connect(server) as second:
+                second.send(start)
+                assert (await second.response())[0] == 503
+        async with connect(server) as other:
+            other.send(upgrade(forwarded=b"for=192.0.2.8"))
+            assert b" 101 " in await other.head()
+        statistics = server.listener.statistics()
+        assert (statistics.connections_refused, statistics.addresses) == (2, 2)
+        first.writer.transport.abort()
+        await server.until(lambda: server.listener.statistics().connections == 0)
+        async with connect(server) as again:
+            again.send(upgrade(forwarded=b"for=192.0.2.7"))
+            assert b" 101 " in await again.head()
+        await server.until(lambda: server.listener.statistics().addresses == 0)
+
+
+async def test_a_proxys_idle_connection_is_nobodys() -> None:
+    async with listening(FEW) as server, connect(server) as kept, connect(server) as other:
+        for address in (b"192.0.2.7", b"192.0.2.8", b"192.0.2.7"):
+            kept.send(of(address))
+            assert (await kept.response())[0] == 200
+        other.send(of(b"192.0.2.7"))
+        assert (await other.response())[0] == 200
+        assert server.listener.statistics().connections_refused == 0
+        assert server.listener.statistics().addresses == 1
+
+
 async def test_a_header_that_does_not_come_is_not_waited_for() -> None:
     settings = ListenerSettings(port=0, proxy_protocol="v2", trusted_proxies=("127.0.0.1",), head_timeout=0.05)
     async with listening(settings) as server, connect(server) as client:

@@ -200,6 +200,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._phase = _BODY
         self._due(self._service.clock() + self._service.settings.body_timeout)
         client = self._service.proxies.client(self._address or "", self.headers)
+        if not self._count_for(client.address):
+            self._stop(busy(self._service))
         if client.scheme is not None:
             self.scope["scheme"] = client.scheme
         self._websocket = wants_websocket(self.headers)
@@ -207,6 +209,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._note_upgrade(head, client)
         else:
             self._note_request(client)
+
+    def _count_for(self, address: str) -> bool:
+        """Whose connection it is while a request is under way; a WebSocket stays its client's. False: too many."""
+        place = self._place
+        if place is not None and place.address != address:
+            moved = self._service.move(place, address)
+            if moved is None:
+                return False
+            self._place = moved
+        return True
 
     def _note_upgrade(self, head: Head, client: Client) -> None:
         if not self.parser.should_upgrade():
@@ -287,6 +299,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._service.draining:
             self.transport.close()
             return
+        self._count_for(self._address or "")
         self._phase = _IDLE
         self._due(self._service.clock() + self._service.settings.keep_alive)
 

@@ -152,6 +152,18 @@ class Service:
         self.counters.accepted += 1
         return peer
 
+    def move(self, peer: Peer, address: str) -> Peer | None:
+        """The connection counts for another address from here on: the client's whom its proxy names, or the proxy's
+        again. None: there are too many of that address; then nothing has changed."""
+        if peer.address == address:
+            return peer
+        other = self.peers.of(address, self.proxies.trusts(address))
+        if not other.enter():
+            self.counters.connections_refused += 1
+            return None
+        peer.leave()
+        return other
+
     def lost(self, peer: Peer) -> None:
         """The connection with this place is gone."""
         peer.leave()
