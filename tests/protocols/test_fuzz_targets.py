@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import given, settings
 
-from fuzz import protocols_engineio, protocols_socketio
+from fuzz import protocols_amqp, protocols_engineio, protocols_socketio
 
 FULL = os.environ.get("SMART_ROUTER_FULL") == "1"
 many = settings(max_examples=20_000 if FULL else 1000, deadline=None)
@@ -25,3 +25,10 @@ def test_engineio(data: bytes) -> None:
 @given(protocols_socketio.INPUTS)
 def test_socketio(data: bytes) -> None:
     protocols_socketio.one_input(data)
+
+
+@pytest.mark.timeout(300 if FULL else 20)
+@many
+@given(protocols_amqp.INPUTS)
+def test_amqp(data: bytes) -> None:
+    protocols_amqp.one_input(data)

@@ -171,9 +171,9 @@ class Decoder:
             exchange_end = tag_end + 10 + size
             key_end = exchange_end + 1 + data[exchange_end]
         except (struct.error, IndexError):
-            raise FrameError(502, "a delivery is cut short") from None
+            raise FrameError(502, "a delivery is not whole") from None
         if key_end != stop:
-            raise FrameError(502, "a delivery does not end with its frame")
+            raise FrameError(502, "a delivery is not whole")
         channel = self._channels[number]
         call = channel.consumers.get(data[at + 1 : tag_end], channel.stray)
         exchange = data[tag_end + 10 : exchange_end]

@@ -65,6 +65,13 @@ def _encode_octet(value: int) -> bytes:
     return bytes((value,))
 
 
+def _encode_u64(value: int) -> bytes:
+    try:
+        return _U64.pack(value)
+    except struct.error:
+        raise ValueError("a timestamp has 64 bits and no sign") from None
+
+
 _ENCODERS: Final = (
     # in the order of the wire
     (1 << 15, "content_type", encode_short),
@@ -76,7 +83,7 @@ _ENCODERS: Final = (
     (1 << 9, "reply_to", encode_short),
     (1 << 8, "expiration", encode_short),
     (1 << 7, "message_id", encode_short),
-    (1 << 6, "timestamp", _U64.pack),
+    (1 << 6, "timestamp", _encode_u64),
     (1 << 5, "type", encode_short),
     (1 << 4, "user_id", encode_short),
     (1 << 3, "app_id", encode_short),

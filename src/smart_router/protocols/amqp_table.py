@@ -87,16 +87,16 @@ def _encode_int(value: int) -> bytes:
 def _encode_decimal(value: Decimal) -> bytes:
     """RabbitMQ reads the digits unsigned."""
     sign, digits, exponent = value.as_tuple()
-    number = int("".join(map(str, digits)))
+    number = int("0" + "".join(map(str, digits)))
     if sign or not isinstance(exponent, int) or not -255 <= exponent <= 0 or number >= 1 << 32:
         raise ValueError("a decimal of AMQP is positive, with 32 bits and at most 255 places")
     return b"D" + _DECIMAL.pack(-exponent, number)
 
 
 def _encode_time(value: datetime) -> bytes:
+    if value.tzinfo is None or value < _EPOCH:
+        raise ValueError("a time of AMQP has a zone and is not before 1970")
     seconds = (value - _EPOCH) // timedelta(seconds=1)
-    if seconds < 0:
-        raise ValueError("a time of AMQP is not before 1970")
     return b"T" + seconds.to_bytes(8, "big")
 
 
