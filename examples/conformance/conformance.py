@@ -31,6 +31,9 @@ class Conformance:
     def __init__(self, token: str | None = None) -> None:
         self._token = token
 
+    def prepare(self, socket: BinarySocket, auth: ConnectData) -> None:
+        return
+
     def connect(self, socket: BinarySocket, auth: ConnectData) -> Client:
         if socket.namespace not in NAMESPACES:
             raise Refused("unknown_address", "Invalid namespace")

@@ -12,6 +12,7 @@ import inspect
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,10 +21,12 @@ import structlog
 from smart_router.api import create_api
 from smart_router.brokers.base import Broker, End, Entry
 from smart_router.brokers.open import make_broker
+from smart_router.bus.open import make_bus
 from smart_router.clock import Deadlines, SystemClock
 from smart_router.config.load import endpoint_settings
 from smart_router.config.schema import EndpointSettings, Settings
 from smart_router.core.access import compile_rules
+from smart_router.core.asking import Asking
 from smart_router.core.attempts import Attempts
 from smart_router.core.delivery import Delivery
 from smart_router.core.endpoints import Endpoints
@@ -31,7 +34,9 @@ from smart_router.core.ends import Ends
 from smart_router.core.events import EventHandler, Events
 from smart_router.core.expiry import TokenWatch
 from smart_router.core.health import Health
+from smart_router.core.installation import Installation, Others, digest, node_id
 from smart_router.core.limits import NewMailboxes
+from smart_router.core.moving import Moving
 from smart_router.core.reports import Reports
 from smart_router.core.revocations import Revocations, concerns
 from smart_router.core.router import Router
@@ -39,8 +44,12 @@ from smart_router.core.routes import Action, Routes
 from smart_router.core.routing_config import add_configured_routes
 from smart_router.core.services import Core
 from smart_router.core.sessions import Session, Sessions
+from smart_router.core.sharing import Sharing
+from smart_router.core.subendpoints import SubEndpoints
 from smart_router.core.tokens import make_authorizer
 from smart_router.demo import page_files, run_bot_of_node
+from smart_router.directory.base import NodeRecord
+from smart_router.directory.open import make_directory
 from smart_router.errors import ConfigError, Refused, StorageError
 from smart_router.gateways.actors import Actors
 from smart_router.gateways.entrance import Entrance
@@ -154,14 +163,14 @@ class Node:
         reports = self._reports(store)
         broker, new_mailboxes = await self._open_broker(data, reports)
         await self._open_core(store, broker, reports, new_mailboxes)
-        registrar = Registrar(self.core.endpoints, store, self.core.revocations, reports.health, clock)
-        await registrar.open()
+        registrar = Registrar(self.core.sub_endpoints, self.core.revocations, reports.health, clock)
         self._actors = Actors(self.core, registrar)
         page = page_files() if settings.demo else None
         api = create_api(self.core, parts=self.parts, ready=self.ready, static=_static(settings), page=page)
         self._entrance = Entrance(settings, self._actors, api, self._deadlines, clock)
         await self._entrance.start()
         self._closers.append(self._entrance.close)
+        self.core.installation.address = _address(self.addresses)
         self._run("housekeeping", self._keep_house())
         if settings.demo:
             self._run("demo bot", run_bot_of_node(settings, self.addresses))
@@ -197,7 +206,7 @@ class Node:
 
     async def _open_core(self, store: Store, broker: Broker, reports: Reports, new_mailboxes: NewMailboxes) -> None:
         settings, clock = self.settings, self._clock
-        declared = {**self._app.endpoints, **settings.endpoints}
+        declared = self._declared = {**self._app.endpoints, **settings.endpoints}
         endpoints, sessions = Endpoints(declared), Sessions()
         attempts = Attempts(broker, reports.ends, random.random)
         delivery = Delivery(broker, sessions, reports, attempts, self._deadlines)
@@ -205,6 +214,11 @@ class Node:
         ids = Ids(clock.wall_ms, os.urandom(6))
         revocations = Revocations(store, clock)
         await revocations.open()
+        subs = SubEndpoints(endpoints, store, reports.health, clock)
+        await subs.open()
+        installation = self._installation(delivery, revocations, subs, reports.health)
+        installation.trouble = broker.trouble
+        delivery.elsewhere = installation
         authorizer = make_authorizer(settings.auth, revocations, clock)
         await authorizer.open()
         self._closers.append(authorizer.close)
@@ -225,8 +239,32 @@ class Node:
             tokens=TokenWatch(clock, _token_expiring, lambda session: delivery.end(session, _expired())),
             broker=broker,
             store=store,
+            installation=installation,
+            sub_endpoints=subs,
         )
         self._wire(reports.ends, delivery, revocations)
+        await self.core.installation.open()
+        self._closers.append(self.core.installation.close)
+        self._closers.append(delivery.holdings.close)
+
+    def _installation(
+        self, delivery: Delivery, revocations: Revocations, subs: SubEndpoints, health: Health
+    ) -> Installation:
+        """The way to the other nodes, not open yet."""
+        settings, clock = self.settings, self._clock
+        me = NodeRecord(
+            id=node_id(settings.node),
+            roles=tuple(sorted(settings.roles)),
+            version=version("smart-router"),
+            started_at=clock.wall_ms(),
+            configuration=digest(self._declared, settings.routes),
+        )
+        bus = make_bus(settings.broker.url, me.id, clock)
+        directory = make_directory(settings.directory, settings.broker.url, bus, clock)
+        others = Others(bus, directory, Asking(bus))
+        moving = Moving(delivery, bus, others.asking, clock, authenticated=settings.auth.enabled)
+        sharing = Sharing(bus, others.asking, revocations, subs)
+        return Installation(me, others, delivery, moving, sharing, health)
 
     def _routes(self) -> Routes:
         routes = Routes()
@@ -240,7 +278,7 @@ class Node:
 
         def told(entry: Entry, state: End, reason: str) -> None:
             if state in (End.DROPPED, End.SUPERSEDED):
-                delivery.recovery.forget(entry.address)
+                self.core.installation.gap(entry.address)
             if state is End.REFUSED and reason != "access":
                 delivery.tell_sender(entry, reason)
 
@@ -276,6 +314,9 @@ class Node:
         trouble = self.core.broker.trouble()
         if trouble:
             reasons.append(f"broker: {trouble}")
+        others = self.core.installation.statistics()
+        if not others.healthy:
+            reasons.append(f"installation: {others.reason}")
         store = self.core.store.statistics()
         if not store.healthy:
             reasons.append(f"store: {store.reason}")
@@ -292,6 +333,7 @@ class Node:
             ("store", core.store.statistics()),
             ("revocations", core.revocations.statistics()),
             ("tokens", core.tokens.statistics()),
+            ("installation", core.installation.statistics()),
             *self._entrance.parts(),
         ]
 
@@ -300,6 +342,7 @@ class Node:
         if self._started:
             self._started = False
             _log.info("draining", seconds=drain)
+            self.core.installation.report(draining=True)
             await self._entrance.drain(drain)
             self.core.router.draining = True
             try:
@@ -307,6 +350,7 @@ class Node:
             except TimeoutError:
                 _log.warning("routes_cut", count=self._actors.waiting)
                 await self._actors.cut()
+            self.core.installation.moving.leave()
         await self._close()
 
     async def _close(self) -> None:
@@ -332,6 +376,10 @@ def _make_folder(data: Path) -> None:
         data.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError([f"data: the folder {data} cannot be made: {error.strerror}"]) from error
+
+
+def _address(addresses: list[tuple[str, int]]) -> str:
+    return f"{addresses[0][0]}:{addresses[0][1]}" if addresses else ""
 
 
 def _static(settings: Settings) -> Path | None:

@@ -12,10 +12,12 @@ from typing import Any
 from smart_router.app import SmartRouter
 from smart_router.brokers.base import End, Entry
 from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions
+from smart_router.bus.local import LocalBus, LocalExchange
 from smart_router.clock import Deadlines
 from smart_router.config.schema import AuthSettings, Settings
 from smart_router.core.access import compile_rules
 from smart_router.core.actions import Context
+from smart_router.core.asking import Asking
 from smart_router.core.attempts import Attempts
 from smart_router.core.delivery import Delivery
 from smart_router.core.endpoints import Endpoints
@@ -23,7 +25,9 @@ from smart_router.core.ends import Ends
 from smart_router.core.events import Events
 from smart_router.core.expiry import TokenWatch
 from smart_router.core.health import Health
+from smart_router.core.installation import Installation, Others
 from smart_router.core.limits import NewMailboxes
+from smart_router.core.moving import Moving
 from smart_router.core.reports import Reports
 from smart_router.core.revocations import Revocations, concerns
 from smart_router.core.router import Router
@@ -31,7 +35,12 @@ from smart_router.core.routes import Routes
 from smart_router.core.routing_config import add_configured_routes
 from smart_router.core.services import Core
 from smart_router.core.sessions import Session, Sessions
+from smart_router.core.sharing import Sharing
+from smart_router.core.subendpoints import SubEndpoints
 from smart_router.core.tokens import make_authorizer
+from smart_router.directory.base import NodeRecord
+from smart_router.directory.bus import BusDirectory
+from smart_router.directory.local import LocalDirectory
 from smart_router.errors import Refused
 from smart_router.gateways.actors import Actors
 from smart_router.gateways.registrar import Registrar
@@ -40,6 +49,9 @@ from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation
 from smart_router.stores.open import open_store
 from tests.fakes.client import Client
 from tests.fakes.clock import FakeClock, until
+
+_NODES = itertools.count(1)
+_SETTLE = 1.0
 
 __all__ = ["Bench", "message", "running", "talking"]
 
@@ -71,7 +83,10 @@ async def running(app: SmartRouter, data: Path | None = None, **more: Any) -> As
 
 
 class Bench:
-    """`app`: endpoints, routes, handlers. `data`: a folder, for a broker and a store on disk; none: in memory."""
+    """`app`: endpoints, routes, handlers. `data`: a folder, for a broker and a store on disk; none: in memory.
+
+    `among`: the first node of an installation in this process, which is not `alone`; its broker and bus are this one's.
+    """
 
     def __init__(
         self,
@@ -81,14 +96,20 @@ class Bench:
         settings: Settings | None = None,
         auth: AuthSettings | None = None,
         clock: FakeClock | None = None,
+        among: Bench | None = None,
+        alone: bool = True,
     ) -> None:
         self.app = app
         self.data = data
         self.settings = settings or Settings(auth=auth or AuthSettings())
-        self.clock = clock or FakeClock()
+        self.among = among
+        self.alone = alone and among is None
+        self.clock: FakeClock = among.clock if among is not None else clock or FakeClock()
+        self.exchange: LocalExchange = among.exchange if among is not None else LocalExchange()
+        self.broker: EmbeddedBroker
         self.events: list[dict[str, Any]] = []
-        self.written: list[dict[str, Any]] = []
-        """All deliveries to all clients, in the order they were written."""
+        self.written: list[dict[str, Any]] = among.written if among is not None else []
+        """All deliveries to all clients of the installation, in the order they were written."""
         self._sids = itertools.count(1)
 
     async def open(self) -> Bench:
@@ -103,13 +124,9 @@ class Bench:
         where = "sqlite:///:memory:" if self.data is None else "sqlite:///"
         self.store = await open_store(where, self.data or Path())
         self.ends = Ends(self.store, self.happenings, self.health, clock)
-        url = "embedded://memory" if self.data is None else f"embedded://{self.data / 'journal.db'}"
-        options = EmbeddedOptions(commit_delay=0.0)
-        self.broker = EmbeddedBroker(url, clock, options=options, on_end=self.ends.on_broker_end)
         self.new_mailboxes = NewMailboxes(clock)
-        self.broker.on_removed = self.new_mailboxes.removed
+        self.broker = await self._open_broker() if self.among is None else self.among.broker
         self.ends.forget = self.broker.ack
-        await self.broker.open()
         self.ends.start()
         self.sessions = Sessions()
         reports = Reports(self.ends, self.happenings, self.health)
@@ -123,8 +140,10 @@ class Bench:
         authorizer = make_authorizer(self.settings.auth, self.revocations, clock)
         await authorizer.open()
         self.authorizer = authorizer
-        registrar = Registrar(self.endpoints, self.store, self.revocations, self.health, clock)
-        await registrar.open()
+        self.subs = SubEndpoints(self.endpoints, self.store, self.health, clock)
+        await self.subs.open()
+        self.installation = self._installation(f"node-{next(_NODES)}")
+        registrar = Registrar(self.subs, self.revocations, self.health, clock)
         self.tokens = TokenWatch[Session](
             clock,
             lambda session: session.link.fail(Refused("token_expiring", "soon")),
@@ -147,11 +166,44 @@ class Bench:
             self.tokens,
             self.broker,
             self.store,
+            self.installation,
+            self.subs,
         )
+        await self._join_the_others()
         self.ends.told = self._told
         self.revocations.listen(self._revoked)
         self.actors = Actors(self.core, registrar)
         return self
+
+    async def _open_broker(self) -> EmbeddedBroker:
+        url = "embedded://memory" if self.data is None else f"embedded://{self.data / 'journal.db'}"
+        options = EmbeddedOptions(commit_delay=0.0)
+        broker = EmbeddedBroker(url, self.clock, options=options, on_end=self.ends.on_broker_end)
+        broker.on_removed = self.new_mailboxes.removed
+        await broker.open()
+        return broker
+
+    def _installation(self, node: str) -> Installation:
+        bus = LocalBus(node, self.exchange)
+        directory = LocalDirectory() if self.alone else BusDirectory(bus, self.clock, settle=_SETTLE)
+        others = Others(bus, directory, Asking(bus))
+        authenticated = self.settings.auth.enabled
+        moving = Moving(self.delivery, bus, others.asking, self.clock, authenticated=authenticated)
+        sharing = Sharing(bus, others.asking, self.revocations, self.subs)
+        me = NodeRecord(id=node, roles=("gateway", "router"), version="1", started_at=self.clock.wall_ms())
+        installation = Installation(me, others, self.delivery, moving, sharing, self.health)
+        self.delivery.elsewhere = installation
+        return installation
+
+    async def _join_the_others(self) -> None:
+        """The first waits for others to say that they are there, for as long as a clock that stands still lets it."""
+        opening = asyncio.ensure_future(self.installation.open())
+        directory = self.installation.directory
+        while not opening.done():
+            if isinstance(directory, BusDirectory) and directory.deadlines is not None and self.among is None:
+                directory.deadlines.run(self.clock.now + _SETTLE)
+            await asyncio.sleep(0)
+        await opening
 
     def _routes(self) -> Routes:
         routes = Routes()
@@ -162,7 +214,7 @@ class Bench:
 
     def _told(self, entry: Entry, state: End, reason: str) -> None:
         if state in (End.DROPPED, End.SUPERSEDED):
-            self.delivery.recovery.forget(entry.address)
+            self.installation.gap(entry.address)
         if state is End.REFUSED and reason != "access":
             self.delivery.tell_sender(entry, reason)
 
@@ -173,8 +225,11 @@ class Bench:
 
     async def close(self) -> None:
         await self.authorizer.close()
+        await self.installation.close()
+        await self.delivery.holdings.close()
         await self.ends.close()
-        await self.broker.close()
+        if self.among is None:
+            await self.broker.close()
         await self.store.close()
         self.deadlines.close()
 
@@ -192,6 +247,9 @@ class Bench:
     async def join(self, actor: str, pid: str | None = None, offset: str | None = None, **auth: Any) -> Client:
         """A client that has said who it is, and got its hello."""
         client = self.client("/" + actor.rpartition("/")[0])
+        waits = client.prepare({"actor": actor, **auth}, pid, offset)
+        if waits is not None:
+            await waits
         client.open({"actor": actor, **auth}, pid, offset)
         await until(lambda: client.hellos or client.errors)
         return client

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -56,6 +56,10 @@ class Client:
         self.handler: SocketHandler
         self._acks = 0
         self._gone = False
+
+    def prepare(self, auth: Json, pid: str | None, offset: str | None) -> Awaitable[None] | None:
+        """What the gateway awaits before the client is connected."""
+        return self.bench.actors.prepare(self, ConnectData(msgspec.json.encode(auth), pid, offset))
 
     def open(self, auth: Json = None, pid: str | None = None, offset: str | None = None) -> None:
         """CONNECT; raises Refused where the client would get a CONNECT_ERROR."""

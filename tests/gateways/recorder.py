@@ -66,6 +66,9 @@ class Recorder:
         self.on_event: Callable[[Recording], None] = lambda handler: None
         self.on_closed: Callable[[Recording], None] = lambda handler: None
 
+    def prepare(self, socket: Socket, auth: ConnectData) -> None:
+        return
+
     def connect(self, socket: Socket, auth: ConnectData) -> Recording:
         self.on_connect(socket, auth)
         handler = self.handlers[socket.namespace] = Recording(self, socket)

@@ -67,6 +67,9 @@ def outcome(recording: type[Recording], frames: Sequence[bytes], namespace: str)
     handlers: list[Recording] = []
 
     class Application:
+        def prepare(self, socket: Socket, auth: ConnectData) -> None:
+            return
+
         def connect(self, socket: Socket, auth: ConnectData) -> Recording:
             handlers.append(recording(Recorder(), socket))
             return handlers[-1]

@@ -354,6 +354,11 @@ class EmbeddedBroker(Operations):
     def exists(self, address: str) -> bool:
         return address in self._boxes
 
+    def holder_of(self, address: str) -> Consumer | None:
+        """Whose turn it is at an exclusive mailbox."""
+        box = self._boxes.get(address)
+        return box.subs[0].consumer if box is not None and box.subs else None
+
     async def mailbox(self, address: str) -> MailboxStatistics | None:
         return self.statistics_of(address)
 

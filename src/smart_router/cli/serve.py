@@ -34,7 +34,11 @@ def serve(  # noqa: PLR0913  # one parameter per flag is how Typer has it
         Path | None, typer.Option(help="The node's folder, made if missing (default ./smart-router-data).")
     ] = None,
     broker: Annotated[
-        str | None, typer.Option(help="embedded://, embedded://PATH or embedded://memory (default embedded://).")
+        str | None,
+        typer.Option(help="embedded://, embedded://PATH, embedded://memory, amqp://… or redis://… (docs/brokers.md)."),
+    ] = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="gateway, router; may be given twice (default both: docs/installation.md).")
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without authentication all the same.")
@@ -55,6 +59,7 @@ def serve(  # noqa: PLR0913  # one parameter per flag is how Typer has it
         "--port": port,
         "--data": str(data) if data is not None else None,
         "--broker": broker,
+        "--role": role or None,
         "--insecure": insecure or None,
         "--log-format": log_format,
         "--log-level": log_level,

@@ -19,7 +19,7 @@ _INVALID: Final = object()
 
 _LATER: Final = "comes with a later version; take it out"
 LATER_KEYS: Final[dict[str, frozenset[str]]] = {
-    "Settings": frozenset({"bus", "directory", "ingress", "nodes", "redis", "roles", "tracing"}),
+    "Settings": frozenset({"bus", "ingress", "nodes", "redis", "tracing"}),
     "EndpointSettings": frozenset({"history", "presence"}),
 }
 """Known words of the design whose policy is not built yet: an error of its own, never ignored."""

@@ -35,6 +35,7 @@ FLAGS: Final[dict[str, Path]] = {
     "--port": ("server", "port"),
     "--drain": ("server", "drain"),
     "--data": ("data",),
+    "--role": ("roles",),
     "--broker": ("broker", "url"),
     "--insecure": ("auth", "insecure"),
     "--log-format": ("log", "format"),

@@ -158,6 +158,13 @@ def check_top(settings: Settings, problems: Problems) -> None:
     if not settings.store.startswith(("sqlite:///", "postgresql://")):
         forms = "`sqlite:///`, `sqlite:///` and a file, or `postgresql://user:password@host:port/database`"
         problems.of(settings, "store", f"write {forms}")
+    if "router" not in settings.roles:
+        text = (
+            "a node with the role `gateway` alone has nobody to route for it: its node routes at once. Give both roles"
+        )
+        problems.of(settings, "roles", text)
+    if settings.directory not in (None, "bus") and not str(settings.directory).startswith(("redis", "sentinel")):
+        problems.of(settings, "directory", "write `bus`, or a Redis as `redis://user:password@host:port/0`")
     if settings.app is not None and not is_module_attribute(settings.app):
         problems.of(settings, "app", f"`{settings.app[:64]}` is no application: {_FORM}")
     if not settings.data:

@@ -141,12 +141,15 @@ class RouteSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of it. Four keys stand before the first table: `data`, `store`, `app`, `demo`.
+    """All of it. Before the first table stand `data`, `store`, `app`, `demo`, `node`, `roles`, `directory`.
 
     `data`: the node's folder, made if missing. `store`: what is remembered besides mailboxes; `sqlite:///` alone is in
     the data folder, `sqlite:///PATH` elsewhere, `sqlite:///:memory:` nowhere; `postgresql://…` in a database that nodes
     may share. `app`: `module:attribute`, a SmartRouter; the file's own folder is on the path. `demo`: serve the chat
-    page on `/` and run its bot.
+    page on `/` and run its bot. `node`: how this node's id begins; none: the machine's name. `roles`: `gateway`: holds
+    clients' connections; `router`: routes what they send, and looks after mailboxes; as long as a gateway's node routes
+    by itself, it has both. `directory`: who is where, on all nodes; none: as the broker has it (`embedded`: `local`;
+    RabbitMQ: `bus`; Redis: that Redis); else `bus`, or a Redis by its URL.
     """
 
     server: ServerSettings = field(default_factory=ServerSettings)
@@ -160,9 +163,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: str = "sqlite:///"
     app: str | None = None
     demo: bool = False
+    node: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    roles: Annotated[list[Literal["gateway", "router"]], Meta(min_length=1)] = field(
+        default_factory=lambda: ["gateway", "router"]
+    )
+    directory: str | None = None
 
     def __repr__(self) -> str:
         """Without the store's user and password."""
         shown = {name: getattr(self, name) for name in self.__struct_fields__}
-        shown["store"] = re.sub(r"//.*@", "//…@", self.store)
+        for name in ("store", "directory"):
+            shown[name] = re.sub(r"//.*@", "//…@", shown[name] or "") or None
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"

@@ -72,6 +72,7 @@ class Delivery:
         self._ends, self._events = reports.ends, reports.events
         self._attempts = attempts
         self._deadlines = deadlines
+        self.clock = deadlines.clock
         self._now = deadlines.clock.monotonic
         self.holdings = Holdings(broker, self._send)
         self.recovery = Recovery(broker, sessions, self.holdings, attempts, deadlines)
@@ -191,6 +192,18 @@ class Delivery:
             self._send(session, entry)
         self._watch(session)
         self._refill(session)
+
+    def let_move(self, session: Session, offset: int) -> None:
+        """Its client goes on at another node: up to `offset` is confirmed, the rest goes back, and it ends here."""
+        if session.parked_until is None:
+            self.recovery.park(session)
+        confirmed = [entry for number, entry in session.parked if number <= offset]
+        session.parked = [(number, entry) for number, entry in session.parked if number > offset]
+        if confirmed:
+            self.done(session, confirmed)
+        session.recoverable = False
+        session.link.cut()
+        self.detach(session)
 
     # the hot path
 

@@ -51,7 +51,6 @@ class Recovery:
         session.bytes = 0
         session.ready = False
         session.barrier_at = None
-        session.parked_until = self._deadlines.clock.monotonic() + session.endpoint.settings.recovery_window
         for held in shared:
             held.sessions.remove(session)
         self._attempts.given_back(back, client=session.ack == "client")
@@ -61,6 +60,11 @@ class Recovery:
         for held in shared:
             held.refill()
         session.held = own
+        self.wait(session)
+
+    def wait(self, session: Session) -> None:
+        """For its client, as long as the recovery window."""
+        session.parked_until = self._deadlines.clock.monotonic() + session.endpoint.settings.recovery_window
         self._deadlines.watch(session)
 
     def find(self, pid: str) -> Session | None:

@@ -61,6 +61,8 @@ class Revocations:
         self._by_key: dict[_Key, Revocation] = {}
         self._listeners: list[RevocationListener] = []
         self._refusals = 0
+        self.spread: RevocationListener = lambda _revocation: None
+        """Tells the other nodes of one that was made here."""
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -87,7 +89,17 @@ class Revocations:
             await self._make_room()
         await self._store.add_revocation(revocation)
         self.apply(revocation)
+        self.spread(revocation)
         return revocation
+
+    async def learn(self, revocation: Revocation) -> None:
+        """In force and on disk; from another node. Raises StorageError: it is in force all the same."""
+        if self._by_key.get(_key(revocation)) != revocation:
+            self.apply(revocation)
+        await self._store.add_revocation(revocation)
+
+    def known(self) -> list[Revocation]:
+        return list(self._by_key.values())
 
     def apply(self, revocation: Revocation) -> None:
         """In force from now; not written to the store. For what comes from another node."""

@@ -15,9 +15,11 @@ from smart_router.core.ends import Ends
 from smart_router.core.events import Events
 from smart_router.core.expiry import TokenWatch
 from smart_router.core.health import Health
+from smart_router.core.installation import Installation
 from smart_router.core.revocations import Revocations
 from smart_router.core.router import Router
 from smart_router.core.sessions import Session, Sessions
+from smart_router.core.subendpoints import SubEndpoints
 from smart_router.stores.base import Store
 
 __all__ = ["Core"]
@@ -40,3 +42,5 @@ class Core(NamedTuple):
     tokens: TokenWatch[Session]
     broker: Broker
     store: Store
+    installation: Installation
+    sub_endpoints: SubEndpoints

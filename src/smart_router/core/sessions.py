@@ -8,7 +8,7 @@ confirmed ───────────►                    everything up 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from smart_router.brokers.base import Entry
 from smart_router.core.endpoints import Place
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from smart_router.core.limits import Rate
     from smart_router.core.mailbox import Held
 
-__all__ = ["Link", "Session", "SessionInfo", "Sessions"]
+__all__ = ["AWAY", "Link", "Session", "SessionInfo", "Sessions"]
 
 
 class Link(Protocol):
@@ -42,6 +42,30 @@ class Link(Protocol):
 
     def end(self, error: RouterError) -> None:
         """Access is gone: tell why, and close for good."""
+
+
+class _Away:
+    """The link of a session whose client is not there yet."""
+
+    def deliver(self, entry: Entry, ack_id: int | None, offset: str | None) -> None:
+        return
+
+    def hello(self, recovered: bool) -> None:
+        return
+
+    def fail(self, error: RouterError) -> None:
+        return
+
+    def barrier(self) -> None:
+        return
+
+    def cut(self) -> None:
+        return
+
+    end = fail
+
+
+AWAY: Final = _Away()
 
 
 class SessionInfo(NamedTuple):

@@ -30,13 +30,15 @@ from smart_router.protocols.socketio import take_attachments
 if TYPE_CHECKING:
     from smart_router.gateways.actors import Actors
 
-__all__ = ["ActorSocket"]
+__all__ = ["OFFSET", "ActorSocket"]
 
 _WAITING_EVENTS: Final = 64  # of one connection, behind a route that waits; then reading stops
 _encode: Final = msgspec.json.Encoder().encode
 _string: Final = msgspec.json.Decoder(str).decode
 
-_OFFSET: Final = re.compile(r"[0-9]{1,16}\Z", re.ASCII)
+OFFSET: Final = re.compile(r"[0-9]{1,16}\Z", re.ASCII)
+"""Of Socket.IO's connection state recovery: the number of a delivery."""
+
 _OWN: Final = frozenset({"iam", "refresh"})
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _Event = tuple[str, Sequence[msgspec.Raw], tuple[bytes, ...], int | None]
@@ -100,7 +102,7 @@ class ActorSocket:
         session = recovery.find(pid) if pid is not None else None
         if session is not None and self._may_go_on(session):
             self.recovering = session
-            self._offset = int(offset) if offset is not None and _OFFSET.match(offset) else 0
+            self._offset = int(offset) if offset is not None and OFFSET.match(offset) else 0
             self._socket.id, self._socket.pid = session.id, session.pid
         else:
             recovery.missed += pid is not None

@@ -12,7 +12,7 @@ from smart_router.core.access import Identity
 from smart_router.core.services import Core
 from smart_router.errors import Refused
 from smart_router.gateways.actor_data import Auth
-from smart_router.gateways.actor_socket import ActorSocket
+from smart_router.gateways.actor_socket import OFFSET, ActorSocket
 from smart_router.gateways.base import Socket, SocketHandler
 from smart_router.gateways.registrar import Registrar
 from smart_router.protocols.socketio import ConnectData
@@ -29,6 +29,15 @@ class Actors:
         self.core = core
         self._registrar = registrar
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def prepare(self, socket: Socket, auth: ConnectData) -> Awaitable[None] | None:
+        """A session that another node has, and that this client may go on with, comes here first."""
+        moving = self.core.installation.moving
+        place = self.core.endpoints.place(socket.namespace)
+        if auth.pid is None or place is None or not place.endpoint.settings.recovery or not moving.must_ask(auth.pid):
+            return None
+        offset = int(auth.offset) if auth.offset is not None and OFFSET.match(auth.offset) else 0
+        return moving.fetch(auth.pid, offset, place, self.authenticate(socket, auth.auth))
 
     def connect(self, socket: Socket, auth: ConnectData) -> SocketHandler:
         identity = self.authenticate(socket, auth.auth)

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -125,12 +125,18 @@ class SocketHandler(Protocol):
 class Application(Protocol):
     """What a gateway serves."""
 
+    def prepare(self, socket: Socket, auth: ConnectData) -> Awaitable[None] | None:
+        """What is to be awaited before `connect`; None: nothing. Raises nothing that `connect` would not."""
+
     def connect(self, socket: Socket, auth: ConnectData) -> SocketHandler:
         """A client opens `socket.namespace`. Raises Refused: it gets a CONNECT_ERROR."""
 
 
 class BinaryApplication(Protocol):
     """What a Socket.IO gateway serves: an Application, or one that needs attachments on all that it sends."""
+
+    def prepare(self, socket: BinarySocket, auth: ConnectData) -> Awaitable[None] | None:
+        """As Application's."""
 
     def connect(self, socket: BinarySocket, auth: ConnectData) -> SocketHandler:
         """As Application's."""

@@ -5,10 +5,11 @@ opened ──whoareyou──► identify ──Application.connect──► hand
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Final, NamedTuple
 
 import msgspec
@@ -77,6 +78,13 @@ class PlainGateway:
         self.now: Callable[[], float] = clock.monotonic
         self.sockets: set[PlainSocket] = set()
         self.opened = self.protocol_errors = self.timed_out = 0
+        self._preparing: set[asyncio.Future[None]] = set()
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """What a client's identification waits for."""
+        task = asyncio.ensure_future(work)
+        self._preparing.add(task)
+        task.add_done_callback(self._preparing.discard)
 
     def websocket(self, request: HttpRequest) -> PlainSocket | Refusal:
         acceptable, chosen = choose_subprotocol(request.subprotocols)
@@ -104,8 +112,8 @@ class PlainSocket:
     """
 
     __slots__ = (
-        "_acks", "_gateway", "_handler", "_mark", "_mode", "_n", "_ping_due", "_ping_until", "_websocket",
-        "authorization", "id", "namespace", "pid", "queued", "request",
+        "_acks", "_gateway", "_handler", "_mark", "_mode", "_n", "_ping_due", "_ping_until", "_preparing",
+        "_websocket", "authorization", "id", "namespace", "pid", "queued", "request",
     )  # fmt: skip
 
     def __init__(self, gateway: PlainGateway, request: HttpRequest) -> None:
@@ -118,6 +126,7 @@ class PlainSocket:
         self._mark = 0
         self._ping_due = gateway.now() + gateway.settings.connect_timeout
         self._ping_until: float | None = None
+        self._preparing = False
         self.id = ""
         self.pid: str | None = None
         self.namespace = ""
@@ -213,6 +222,8 @@ class PlainSocket:
 
     def _identify(self, frame: Identify) -> None:
         self._acks = self._acks or frame.acks
+        if self._preparing:
+            raise ProtocolError("identify once, and wait for the answer")
         if self._handler is not None:
             self._handler.event("iam", (msgspec.Raw(_encode(frame.actor)),), (), None)
             return
@@ -225,9 +236,33 @@ class PlainSocket:
         resume = frame.resume
         data = ConnectData(_encode(auth), resume.pid if resume else None, resume.offset if resume else None)
         try:
-            handler = self._gateway.application.connect(self, data)
-        except Refused as error:
+            waits = self._gateway.application.prepare(self, data)
+        except RouterError as error:
             self._not_connected(error, frame.actor)
+            return
+        if waits is None:
+            self._connect(data, frame.actor)
+        else:
+            self._preparing = True
+            self._gateway.run(self._connect_later(waits, data, frame.actor))
+
+    async def _connect_later(self, waits: Awaitable[None], data: ConnectData, actor: str) -> None:
+        try:
+            await waits
+        except RouterError as error:
+            self._not_connected(error, actor)
+            return
+        finally:
+            self._preparing = False
+        self._connect(data, actor)
+
+    def _connect(self, data: ConnectData, actor: str) -> None:
+        if self._websocket is None:
+            return
+        try:
+            handler = self._gateway.application.connect(self, data)
+        except RouterError as error:
+            self._not_connected(error, actor)
             return
         now = self._gateway.now()
         self._handler = handler
@@ -235,7 +270,7 @@ class PlainSocket:
         self._gateway.deadlines.watch(self)
         handler.opened()
 
-    def _not_connected(self, error: Refused, actor: str) -> None:
+    def _not_connected(self, error: RouterError, actor: str) -> None:
         if error.message == "Invalid namespace":
             error = Refused(
                 "unknown_address", f"There is no endpoint for the actor {actor[:128]!r}.", address=actor[:128]

@@ -10,12 +10,11 @@ import msgspec
 
 from smart_router.clock import Clock
 from smart_router.core.access import Identity, require_admin
-from smart_router.core.endpoints import Endpoints
 from smart_router.core.health import Health
 from smart_router.core.revocations import Revocations
-from smart_router.errors import Refused, RouterError, StorageError
+from smart_router.core.subendpoints import SubEndpoints
+from smart_router.errors import Refused, RouterError
 from smart_router.gateways.base import Socket
-from smart_router.stores.base import Store, SubEndpoint
 
 __all__ = ["Registrar"]
 
@@ -26,37 +25,14 @@ class _Registration(msgspec.Struct):
 
 
 class Registrar:
-    """Registers sub-endpoints, durably: they are there after a restart."""
+    """Registers sub-endpoints for whoever may."""
 
-    def __init__(
-        self, endpoints: Endpoints, store: Store, revocations: Revocations, health: Health, clock: Clock
-    ) -> None:
+    def __init__(self, subs: SubEndpoints, revocations: Revocations, health: Health, clock: Clock) -> None:
+        self._subs = subs
         self._revocations = revocations
-        self._endpoints = endpoints
-        self._store = store
         self._health = health
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
-
-    async def open(self) -> None:
-        """Brings back what was registered before."""
-        for sub in await self._store.sub_endpoints():
-            try:
-                self._endpoints.register(sub.endpoint, sub.id)
-            except Refused as error:
-                self._health.warning(f"A sub-endpoint of an earlier configuration is ignored: {error.message}")
-
-    async def register(self, name: object, sub: object) -> bool:
-        """True: new. Raises Refused, StorageError."""
-        address, new = self._endpoints.register(name, sub)
-        if new:
-            endpoint, _, own = address.partition("/")
-            try:
-                await self._store.add_sub_endpoint(SubEndpoint(endpoint, own, self._clock.wall_ms()))
-            except StorageError:
-                self._endpoints.unregister(endpoint, own)
-                raise
-        return new
 
     def check(self, identity: Identity) -> None:
         """Refused: not an administrator, or not any more."""
@@ -78,7 +54,7 @@ class Registrar:
     async def _answer(self, socket: Socket, request: _Registration, ack_id: int | None) -> None:
         """The reply event of the spec, and the acknowledgement if one was asked for."""
         try:
-            new = await self.register(request.name, request.id)
+            new = await self._subs.register(request.name, request.id)
         except RouterError as error:
             self._health.error(error.message)
             socket.emit("endpointRegistrationError", msgspec.json.encode({"message": error.message}))

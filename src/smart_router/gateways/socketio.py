@@ -9,6 +9,8 @@ is on its way; the next goes out with the next write, or at once if something wa
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Coroutine
 from typing import Final, NamedTuple
 
 import msgspec
@@ -28,6 +30,7 @@ from smart_router.protocols.socketio import (
     CONNECT,
     DISCONNECT,
     EVENT,
+    ConnectData,
     Limits,
     Packet,
     SocketConnection,
@@ -92,6 +95,13 @@ class SocketIOGateway(EngineGateway):
             connect_timeout=settings.connect_timeout,
         )
         self.sockets = self.connects = self.connects_refused = self.events = self.barriers = 0
+        self._joining: set[asyncio.Future[None]] = set()
+
+    def run(self, work: Coroutine[None, None, None]) -> None:
+        """What a client's CONNECT waits for."""
+        task = asyncio.ensure_future(work)
+        self._joining.add(task)
+        task.add_done_callback(self._joining.discard)
 
     def new_connection(self, request: HttpRequest, transport: Transport) -> SocketIOConnection:
         return SocketIOConnection(self, request, transport)
@@ -203,25 +213,56 @@ class SocketIOConnection(EngineConnection):
             if self._protocol.has_too_many:
                 limit = gateway.limits.namespaces
                 raise Refused("too_many_namespaces", f"A connection joins at most {limit} namespaces.", limit=limit)
+            waits = gateway.application.prepare(socket, auth)
+        except RouterError as error:
+            self._not_joined(socket, error)
+            return
+        if waits is None:
+            self._join(socket, auth)
+        else:
+            gateway.run(self._join_later(waits, socket, auth))
+
+    async def _join_later(self, waits: Awaitable[None], socket: NamespaceSocket, auth: ConnectData) -> None:
+        try:
+            await waits
+        except RouterError as error:
+            self._not_joined(socket, error)
+            return
+        try:
+            self._join(socket, auth)
+        except ProtocolError as error:
+            self.fail(error)
+
+    def _not_joined(self, socket: NamespaceSocket, error: RouterError) -> None:
+        self._gateway.connects_refused += 1
+        socket.connection = None
+        if self.session.close_reason is None:
+            self._refuse(socket.namespace, error)
+
+    def _join(self, socket: NamespaceSocket, auth: ConnectData) -> None:
+        gateway, namespace = self._gateway, socket.namespace
+        if self.session.close_reason is not None:
+            socket.connection = None
+            return
+        try:
             socket.handler = gateway.application.connect(socket, auth)
         except RouterError as error:
-            gateway.connects_refused += 1
-            socket.connection = None
-            self._refuse(namespace, error)
+            self._not_joined(socket, error)
             return
-        if self.session.close_reason is not None:  # the application has ended the connection meanwhile
+        answer = None
+        if self.session.close_reason is None:  # else the application has ended the connection
+            answer = self._protocol.accept(namespace, socket.id, socket.pid)
+        if answer is None:
             socket.connection = None
             socket.give_up_handler().closed(by_client=False)
             return
-        answer = self._protocol.accept(namespace, socket.id, socket.pid)
-        if answer is not None:
-            gateway.connects += 1
-            gateway.sockets += 1
-            self._sockets[namespace] = socket
-            self._only = self._find_only()
-            self.write(answer)
-            if socket.connection is not None:
-                socket.handler.opened()
+        gateway.connects += 1
+        gateway.sockets += 1
+        self._sockets[namespace] = socket
+        self._only = self._find_only()
+        self.write(answer)
+        if socket.connection is not None:
+            socket.handler.opened()
 
     def _refuse(self, namespace: str, error: RouterError) -> None:
         if isinstance(error, ProtocolError):

@@ -1,0 +1,226 @@
+"""This node among the others of its installation.
+
+here: a session ──► directory ──► who has older ones of its actor ──► claim ──► they let its mailbox go
+every few seconds: what this node says of itself; nodes with another configuration are told of
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import structlog
+
+from smart_router.bus.base import Bus
+from smart_router.config.schema import EndpointSettings, RouteSettings
+from smart_router.core.asking import Asking
+from smart_router.core.delivery import Delivery
+from smart_router.core.health import Health
+from smart_router.core.moving import Moving
+from smart_router.core.sessions import Session
+from smart_router.core.sharing import Sharing
+from smart_router.directory.base import Directory, NodeRecord, SessionRecord
+from smart_router.errors import StorageError
+
+__all__ = ["Installation", "InstallationStatistics", "Others", "digest", "node_id"]
+
+_log = structlog.get_logger("smart_router.installation")
+_REPORT_EVERY: Final = 2.0  # s
+_GAPS_EVERY: Final = 0.05  # s that addresses with a gap are collected
+
+
+def node_id(name: str | None) -> str:
+    """Unique among all nodes that ever were; begins with `name`, or the machine's."""
+    own = name or re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64] or "node"
+    return f"{own}-{os.urandom(4).hex()}"
+
+
+def digest(endpoints: Mapping[str, EndpointSettings], routes: list[RouteSettings]) -> str:
+    """Of what must be the same on all nodes."""
+    table = msgspec.json.encode([sorted(endpoints.items()), routes], order="sorted")
+    return hashlib.sha256(table).hexdigest()[:16]
+
+
+class InstallationStatistics(NamedTuple):
+    nodes: int
+    sessions: int  # of all nodes, as far as this one keeps them
+    moved_here: int
+    moved_away: int
+    left: int
+    lag: float  # s that the event loop was late at the last report
+    healthy: bool
+    reason: str
+
+
+class Others(NamedTuple):
+    """The way to the other nodes."""
+
+    bus: Bus
+    directory: Directory
+    asking: Asking
+
+
+class Installation:
+    """Implements core.delivery.Elsewhere. `trouble`: why this node takes no new messages."""
+
+    def __init__(
+        self, me: NodeRecord, others: Others, delivery: Delivery, moving: Moving, sharing: Sharing, health: Health
+    ) -> None:
+        self.me = me
+        self.bus, self.directory, self.asking = bus, directory, _ = others
+        self.moving = moving
+        self._delivery = delivery
+        self._sharing = sharing
+        self._health = health
+        self._clock = delivery.clock
+        self.trouble: Callable[[], str] = lambda: ""
+        self.address = ""
+        self._others: dict[str, NodeRecord] = {}
+        self._gaps: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lag = 0.0
+        bus.listen("claim", self._claimed)
+        bus.listen("gap", self._gapped)
+        bus.on_up = self._up
+        directory.on_node = self._on_node
+        directory.on_session = self._on_session
+
+    async def open(self) -> None:
+        """One of the installation's nodes, and knows what they know. Raises StorageError."""
+        await self.bus.open()
+        await self.directory.open(self.me)
+        others = await self._look()
+        await self._sharing.catch_up(others)
+        self._run(self._keep_reporting())
+
+    async def _look(self) -> list[str]:
+        """The other nodes."""
+        found = await self.directory.nodes()
+        for node in found:
+            if node.id != self.me.id and node.id not in self._others:
+                self._on_node(node, False)
+        return list(self._others)
+
+    async def close(self) -> None:
+        """Gone for the others. What sessions may be taken up again they have been told by `leave`."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.asking.close()
+        await self._sharing.close()
+        await self.directory.close()
+        await self.bus.close()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # core.delivery.Elsewhere
+
+    async def arrived(self, session: Session) -> None:
+        self.moving.outdate(session.actor)
+        others = await self.directory.add(self._record(session))
+        claim = session.actor.encode()
+        for node in {other.node for other in others}:
+            self.bus.send(node, "claim", claim)
+
+    def left(self, session: Session) -> None:
+        self.directory.remove(self._record(session))
+
+    def _record(self, session: Session) -> SessionRecord:
+        subject = session.identity.subject
+        return SessionRecord(session.id, session.actor, session.endpoint.name, self.me.id, subject, session.since)
+
+    # from the others
+
+    def _claimed(self, node: str, data: bytes) -> None:
+        self._delivery.takeovers.claim(data.decode())
+
+    def _on_session(self, record: SessionRecord, gone: bool) -> None:
+        """A claim may be lost, or come before the session's node knew of ours."""
+        here = self._delivery.sessions.of_actor(record.actor)
+        if here and not gone and all((session.since, session.id) < (record.since, record.id) for session in here):
+            self._delivery.takeovers.claim(record.actor)
+
+    def _on_node(self, record: NodeRecord, gone: bool) -> None:
+        if gone:
+            self._others.pop(record.id, None)
+            _log.info("node_gone", node=record.id)
+        else:
+            if record.id not in self._others:
+                _log.info("node_found", node=record.id, version=record.version)
+                self._compare(record)
+            self._others[record.id] = record
+        self.moving.nodes = len(self._others)
+
+    def _compare(self, other: NodeRecord) -> None:
+        if other.configuration != self.me.configuration:
+            text = f"Node {other.id} has other endpoints or routes than this one: give all nodes the same file."
+            _log.warning("configuration_differs", node=other.id)
+            self._health.warning(text)
+
+    def _up(self) -> None:
+        """The bus was away: what was said meanwhile is asked for."""
+        self._run(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            await self._sharing.catch_up(await self._look())
+        except StorageError as error:
+            _log.warning("not_caught_up", error=error.message)
+
+    # gaps: who is away on another node can't take up again without one
+
+    def gap(self, address: str) -> None:
+        """Something of this mailbox was dropped here."""
+        self._delivery.recovery.forget(address)
+        self.moving.outdate(address)
+        if self._others:
+            if not self._gaps:
+                asyncio.get_running_loop().call_later(_GAPS_EVERY, self._tell_gaps)
+            self._gaps.add(address)
+
+    def _tell_gaps(self) -> None:
+        gaps, self._gaps = self._gaps, set()
+        self.bus.publish("gap", msgspec.json.encode(sorted(gaps)))
+
+    def _gapped(self, node: str, data: bytes) -> None:
+        for address in msgspec.json.decode(data, type=list[str]):
+            self._delivery.recovery.forget(address)
+
+    # what this node says of itself
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            due = self._clock.monotonic() + _REPORT_EVERY
+            await asyncio.sleep(_REPORT_EVERY)
+            self._lag = max(0.0, self._clock.monotonic() - due)
+            self.report()
+
+    def report(self, *, draining: bool | None = None) -> None:
+        """To all nodes."""
+        me = msgspec.structs.replace(
+            self.me,
+            address=self.address,
+            sessions=len(self._delivery.sessions),
+            lag=round(self._lag, 4),
+            draining=self.me.draining if draining is None else draining,
+            trouble=self.trouble(),
+            reported_at=self._clock.wall_ms(),
+        )
+        self.me = me
+        self.directory.report(me)
+
+    def statistics(self) -> InstallationStatistics:
+        directory, moving = self.directory.statistics(), self.moving.statistics()
+        reason = self.bus.trouble() or self.directory.trouble()
+        return InstallationStatistics(
+            directory.nodes, directory.sessions, *moving, self._lag, healthy=not reason, reason=reason
+        )
