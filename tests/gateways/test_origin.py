@@ -115,6 +115,26 @@ def test_a_name_may_be_anybodys(host: str) -> None:
     assert OriginRule(addresses_only=True).refuses(request(None, host, "http")) is None
 
 
+@pytest.mark.parametrize("host", NAMES)
+def test_a_get_of_such_a_page_has_no_origin(host: str) -> None:
+    refusal = OriginRule(addresses_only=True).refuses_name(request(None, host, "http"))
+    assert refusal is not None
+    assert (refusal.status, b"[server] origins" in refusal.body) == (403, True)
+    assert OriginRule(addresses_only=False).refuses_name(request(None, host, "http")) is None
+
+
+LISTED = ["https://chat.example", "https://*.example.org:8443"]
+HOSTS = {"": True, "[::1]:8080": True, "10.1.2.3": True, "localhost:8080": True, "chat.example:8080": True}
+HOSTS |= {"chat.example": True, "a.example.org": True, "example.org": False, ".example.org": False, "x": False}
+
+
+@pytest.mark.parametrize(("host", "ours"), HOSTS.items())
+def test_programs_and_probes_name_an_address_or_a_listed_name(host: str, ours: bool) -> None:
+    rule = OriginRule(LISTED, addresses_only=True)
+    assert (rule.refuses_name(request(None, host, "http")) is None) == ours
+    assert OriginRule(["*"], addresses_only=True).refuses_name(request(None, host, "http")) is None
+
+
 async def test_on_the_wire_a_foreign_page_never_reaches_the_gateway() -> None:
     async with listening(ListenerSettings(port=0, origins=("https://a.example",))) as server:
         for origin, status in (

@@ -151,10 +151,10 @@ def abuse(number: int) -> bytes:
         + frame(1, b'451-["x",{"_placeholder":true,"num":0}]')
         + frame(2, bytes(60_000)),
         upgrade(SOCKETIO.encode(), host=b"x") + frame(1, b"40") * 50,
-        b"POST /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nContent-Length: 130000\r\n\r\n"
+        b"POST /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 130000\r\n\r\n"
         + b"x" * 129_000,
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 15_000,
-        b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 15,
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: " + b"y" * 15_000,
+        b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 15,
     ]
     return kinds[number % len(kinds)]
 

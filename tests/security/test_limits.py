@@ -130,7 +130,7 @@ async def test_connections_of_an_address(start_server: StartServer, tmp_path: Pa
         writers.append(writer)
         places = ipaddress.ip_address(address).packed + ipaddress.ip_address("127.0.0.1").packed + b"\x10\x00\x10\x01"
         writer.write(PROXY_SIGNATURE + b"\x21\x11\x00\x0c" + places)
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         return await reader.readuntil(b"\r\n\r\n")
 
     for _ in range(3):

@@ -72,13 +72,14 @@ async def test_names_and_paths_of_a_stranger(faulty: ServerProcess) -> None:
         quoted = text.encode().hex("%")
         path = "/%" + quoted[:9000]
         await raw(
-            faulty.port, f"GET {path}?token={TOKEN}&EIO=4 HTTP/1.1\r\nHost: x\r\nUser-Agent: {MARK}\r\n\r\n".encode()
+            faulty.port,
+            f"GET {path}?token={TOKEN}&EIO=4 HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: {MARK}\r\n\r\n".encode(),
         )
         await raw(
             faulty.port,
             upgrade(path.encode(), origin=b"http://" + MARK.encode(), authorization=b"Bearer " + TOKEN.encode()),
         )
-        await raw(faulty.port, b"GET / HTTP/1.1\r\nHost: x\r\nX: " + text.encode() + b"\r\n\r\n")
+        await raw(faulty.port, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + text.encode() + b"\r\n\r\n")
         async with open_websocket(faulty.port, "/ws") as plain, open_websocket(faulty.port, SOCKETIO) as socketio:
             await plain.receive()
             for frame in ({"op": "identify", "actor": f"ui/456/{text}", "token": TOKEN}, {"op": text}):

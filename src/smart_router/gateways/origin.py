@@ -4,7 +4,9 @@ Default: the page must come from our own scheme, host and port. A request withou
 page's same-origin GET) and is let in unless `require_origin`.
 
 Where nobody needs a token, our own pages are those under an IP address or `localhost`: whoever owns a name can point it
-at a reader's own machine, and their page would then be "ours" (DNS rebinding).
+at a reader's own machine, and their page would then be "ours" (DNS rebinding). Such a page's GETs carry no Origin, so
+over HTTP the Host must be an address, `localhost`, or the name of a listed origin. Not so for WebSockets: there a
+browser always says its Origin, and programs may use whatever name they like.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ _FOREIGN: Final = Refusal(403, body=b"this origin is not allowed")
 _MISSING: Final = Refusal(403, body=b"an Origin header is required")
 _NAMED: Final = Refusal(
     403,
-    body=b"without authentication, pages are served under an IP address or localhost only: open this one as"
-    b" http://127.0.0.1 with the port, set up [auth], or list its origin in [server] origins",
+    body=b"without authentication, this server answers under an IP address or localhost only: use"
+    b" http://127.0.0.1 with the port, set up [auth], or list the origin of this name in [server] origins",
 )
 _VARY: Final = (b"vary", b"Origin")
 
@@ -34,7 +36,7 @@ class OriginRule:
     """`allowed`: origins such as `https://chat.example.org`, `https://*.example.org` (not the bare domain), `null`,
     or `*`. `addresses_only`: our own pages are those under an IP address or `localhost`."""
 
-    __slots__ = ("_addresses_only", "_any", "_exact", "_require", "_suffixes")
+    __slots__ = ("_addresses_only", "_any", "_exact", "_name_ends", "_names", "_require", "_suffixes")
 
     def __init__(
         self, allowed: Iterable[str] = (), require_origin: bool = False, *, addresses_only: bool = False
@@ -43,6 +45,8 @@ class OriginRule:
         self._any = "*" in names
         self._exact = frozenset(_without_default_port(name) for name in names if "*" not in name)
         self._suffixes = tuple(_suffix(name) for name in names if "://*." in name)
+        self._names = frozenset(_name(origin) for origin in self._exact)
+        self._name_ends = tuple(_name(origin) for origin in map("".join, self._suffixes))
         self._require = require_origin
         self._addresses_only = addresses_only
 
@@ -56,11 +60,13 @@ class OriginRule:
         return self.refuses_name(request)
 
     def refuses_name(self, request: HttpRequest) -> Refusal | None:
-        """The 403 for what claims to be our own page under a name that anybody may have pointed at us."""
-        origin = request.header(b"origin")
-        if not self._addresses_only or origin is None or self._any or self._is_listed(origin):
+        """The 403 for an HTTP request under a name that anybody may have pointed at us: of our own page, or of none."""
+        if not self._addresses_only or self._any or not request.host or _is_address(request.host):
             return None
-        return _NAMED if self._is_own(origin, request) and not _is_address(request.host) else None
+        origin = request.header(b"origin")
+        if origin is None:
+            return None if self._is_listed_name(_PORT.sub("", request.host)) else _NAMED
+        return _NAMED if self._is_own(origin, request) and not self._is_listed(origin) else None
 
     def cors_headers(self, request: HttpRequest, methods: bytes = b"GET, POST, OPTIONS") -> list[tuple[bytes, bytes]]:
         """What a response to a request that is not refused carries; empty without Origin, for our own and a foreign
@@ -96,6 +102,10 @@ class OriginRule:
             for scheme, domain in self._suffixes
         )
 
+    def _is_listed_name(self, name: str) -> bool:
+        """Whatever scheme and port its origin is listed with: the name is not a stranger's."""
+        return name in self._names or any(name.endswith(end) and name != end for end in self._name_ends)
+
 
 def _is_address(host: str) -> bool:
     name = _PORT.sub("", host)
@@ -106,6 +116,11 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _name(origin: str) -> str:
+    """The host of an origin, without scheme and port."""
+    return _PORT.sub("", origin.partition("://")[2])
 
 
 def _text(origin: bytes) -> str:

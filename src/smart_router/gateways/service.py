@@ -137,7 +137,9 @@ class Service:
 
     def _note_foreign(self, client: tuple[str, int] | None) -> None:
         self.counters.origins_refused += 1
-        self.log.info("http_refused", status=403, reason="a page under a name", peer=client[0] if client else "")
+        self.log.info(
+            "http_refused", status=403, reason="under a name, without authentication", peer=client[0] if client else ""
+        )
 
     def admit(self, address: str) -> Peer | None:
         """A place in the counts for a new connection; None: there is none."""
