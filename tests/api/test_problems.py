@@ -62,7 +62,7 @@ async def test_the_description_names_what_exists_and_nothing_else(node: Node) ->
     answer = await ask(node, "GET", "/openapi.json")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     paths = answer.json["paths"]
-    assert set(paths) == {"/healthz", "/readyz", "/metrics", "/check", "/revocations"}
+    assert set(paths) == {"/healthz", "/readyz", "/metrics", "/check", "/nodes", "/revocations"}
     for path, methods in paths.items():
         for method in methods:
             assert (await ask(node, method.upper(), path)).status not in (404, 405)

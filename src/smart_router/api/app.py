@@ -1,6 +1,6 @@
 """The HTTP API of a node, an ASGI application without a life of its own: what it shows is the core's.
 
-request ─► Litestar ─┬─ /healthz /readyz /metrics /check /revocations /openapi.json
+request ─► Litestar ─┬─ /healthz /readyz /metrics /check /nodes /revocations /openapi.json
                      └─ every other path: a file read at the start, or 404
 whatever goes wrong ─► application/problem+json
 """
@@ -23,6 +23,7 @@ from smart_router.api.caller import Callers
 from smart_router.api.files import file_routes, read_folder
 from smart_router.api.health import health_routes
 from smart_router.api.metrics import metrics_routes
+from smart_router.api.nodes import node_routes
 from smart_router.api.problems import EXCEPTION_HANDLERS, SAFE_HEADERS
 from smart_router.api.revocations import revocation_routes
 from smart_router.core.services import Core
@@ -56,6 +57,7 @@ def create_api(
     routes = [
         *health_routes(core, callers, ready),
         *metrics_routes(callers, parts, ready),
+        *node_routes(core, callers),
         *revocation_routes(core, callers),
     ]
     files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": _document(routes)}

@@ -13,6 +13,7 @@ from smart_router.cli.check import CheckCommand, check
 from smart_router.cli.check_config import check_config
 from smart_router.cli.demo import demo
 from smart_router.cli.listen import listen
+from smart_router.cli.nodes import nodes
 from smart_router.cli.revoke import revoke
 from smart_router.cli.send import send
 from smart_router.cli.serve import serve
@@ -36,6 +37,7 @@ def program() -> typer.Typer:
     app.command()(send)
     app.command()(listen)
     app.command(cls=CheckCommand)(check)
+    app.command()(nodes)
     app.command()(revoke)
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
         bench

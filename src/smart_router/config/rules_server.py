@@ -14,7 +14,7 @@ from smart_router.config.schema import AuthSettings, GatewaySettings, ServerSett
 
 __all__ = ["check_auth", "check_server", "check_top", "is_loopback"]
 
-OWN_PATHS: Final = frozenset({"/check", "/healthz", "/metrics", "/readyz", "/revocations"})
+OWN_PATHS: Final = frozenset({"/check", "/healthz", "/metrics", "/nodes", "/readyz", "/revocations"})
 _FORM: Final = "write `module:attribute`, as in `my_project.app:app`"
 
 

@@ -49,9 +49,10 @@ class Entrance:
         server, open_to_all = settings.server, not settings.auth.enabled
         self._api = api
         self._gateways: dict[str, Gateway] = {}
-        self._kinds = {each.path: each.kind for each in server.gateways}
+        gateways = server.gateways if "gateway" in settings.roles else []  # without that role: the HTTP API only
+        self._kinds = {each.path: each.kind for each in gateways}
         origins = OriginRule(server.origins, server.require_origin, addresses_only=open_to_all)
-        for each in server.gateways:
+        for each in gateways:
             served: Any = application if each.handler is None else load_attribute(each.handler)
             made: Gateway
             if each.kind == "plain":
@@ -93,7 +94,8 @@ class Entrance:
         gateway = self._of(request.path)
         if gateway is None:
             paths = ", ".join(self._gateways)
-            text = f"There is no WebSocket here; there is: {paths}\n".encode()
+            there = f"there is: {paths}" if paths else "this node has not the role `gateway`: connect to one that has"
+            text = f"There is no WebSocket here; {there}\n".encode()
             return Refusal(404, ((b"content-type", b"text/plain; charset=utf-8"),), text)
         return gateway.websocket(request)
 
