@@ -200,7 +200,7 @@ async def test_pages_of_others_are_refused_everywhere(
         assert b"[server] origins" in await raw(server.port, upgrade(b"/ws", **page))
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/healthz", "/openapi.json", "/socket.io/?EIO=4&transport=polling"])
+@pytest.mark.parametrize("path", ["/metrics", "/openapi.json", "/socket.io/?EIO=4&transport=polling"])
 async def test_a_get_without_origin_is_answered_under_an_address_only(server: ServerProcess, path: str) -> None:
     """A page under a name that was pointed at us reads by GET: such a request has no Origin (DNS rebinding)."""
     start = f"GET {path} HTTP/1.1\r\nConnection: close\r\nHost: "
@@ -210,9 +210,16 @@ async def test_a_get_without_origin_is_answered_under_an_address_only(server: Se
         assert (b"[server] origins" in answer) == (wanted == 403)
 
 
+async def test_probes_may_use_any_name(server: ServerProcess) -> None:
+    """A load balancer asks under a name of its own, and what it is told is no secret."""
+    for path in (b"/healthz", b"/readyz"):
+        answer = await raw(server.port, b"GET " + path + b" HTTP/1.1\r\nHost: backend\r\nConnection: close\r\n\r\n")
+        assert status(answer) == 200
+
+
 async def test_where_a_token_is_needed_the_name_does_not_matter(guarded: ServerProcess) -> None:
-    answer = await raw(guarded.port, b"GET /healthz HTTP/1.1\r\nConnection: close\r\nHost: rebound.example\r\n\r\n")
-    assert status(answer) == 200
+    start = b"GET /openapi.json HTTP/1.1\r\nConnection: close\r\nHost: rebound.example\r\n\r\n"
+    assert status(await raw(guarded.port, start)) == 200
 
 
 async def test_a_page_under_a_name_is_ours_where_a_token_is_needed(guarded: ServerProcess) -> None:

@@ -22,6 +22,9 @@ from smart_router.gateways.websocket import WebSocketHandler
 __all__ = ["Entrance", "Gateway"]
 
 
+_PROBES: Final = ("/healthz", "/readyz")
+
+
 class Gateway(Protocol):
     """One protocol on one path."""
 
@@ -127,6 +130,7 @@ def _listener_settings(settings: Settings) -> ListenerSettings:
         origins=tuple(server.origins),
         require_origin=server.require_origin,
         addresses_only=not settings.auth.enabled,
+        any_name=_PROBES,
         trusted_proxies=tuple(server.trusted_proxies),
         proxy_protocol=server.proxy_protocol,
         access_log=settings.log.access,

@@ -124,7 +124,7 @@ class Service:
         if self.access is not None:
             send = self.access.watch(scope, send)
         foreign = self.origins.refuses_name(scope["smart_router.request"])
-        if foreign is not None:
+        if foreign is not None and scope["path"] not in self.settings.any_name:
             self._note_foreign(scope["client"])
             await _refuse(foreign, send)
             return

@@ -40,6 +40,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
     require_origin: bool = False
     addresses_only: bool = False  # our own pages are those under an IP address or localhost (origin.py)
+    any_name: tuple[str, ...] = ()  # paths answered under whatever name all the same: probes of load balancers
     trusted_proxies: tuple[str, ...] = ()
     proxy_protocol: Literal["off", "optional", "v2"] = "off"  # v2: required, and only trusted proxies may connect
     access_log: bool = False  # a line for each request, two for each WebSocket
