@@ -12,7 +12,7 @@ import msgspec
 
 from faults.records import Acknowledged, Connected, Invoked, Ready, Received, Record, Refused
 
-__all__ = ["DURABLE", "Verdict", "check", "failures", "slowest_return"]
+__all__ = ["DURABLE", "Verdict", "check", "failures", "longest_absence", "slowest_return"]
 
 # Classes of faults/server.toml that promise to lose nothing.
 DURABLE = ("received", "client")
@@ -85,6 +85,11 @@ def slowest_return(records: Iterable[Record]) -> float | None:
                 slowest = max(slowest or 0.0, record.t - ready)
             known.add(record.client)
     return slowest
+
+
+def longest_absence(records: Iterable[Record]) -> float | None:
+    """The longest time from the loss of a connection to the same client's next greeting, on any server."""
+    return max((record.away for record in records if isinstance(record, Connected) and record.away), default=None)
 
 
 class _Book:

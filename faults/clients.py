@@ -18,14 +18,19 @@ _MOST_UNANSWERED = 200
 _BACKOFF = (0.05, 1.0)
 _REFUSED_PAUSE = 0.5
 _FILLING = "x" * 64
+_PATIENCE = 20.0
+_PATIENCE_AMONG_SEVERAL = 3.0
+"""Seconds until a server that does not answer is given up: there are others."""
 
 
 class Client:
     """An actor that comes back, whatever happens, until it is cancelled."""
 
-    def __init__(self, actor: str, port: int, record: Recorder, rng: random.Random) -> None:
+    def __init__(self, actor: str, ports: list[int], record: Recorder, rng: random.Random) -> None:
         self.actor = actor
-        self._port = port
+        self._ports = ports
+        self._port = 0
+        self._lost_at: float | None = None
         self.record = record
         self.rng = rng
         self.link: Link | None = None
@@ -44,6 +49,7 @@ class Client:
             if self.link:
                 self.link.cut()
                 self.link = None
+                self._lost_at = self.record.now()
                 pause = _BACKOFF[0]
             await asyncio.sleep(pause * self.rng.uniform(0.5, 1.0))
             pause = min(pause * 2, _BACKOFF[1])
@@ -54,6 +60,7 @@ class Client:
         if self.link:
             self.link.cut()
         await asyncio.sleep(seconds)
+        self._lost_at = None
         self._present.set()
 
     def auth(self) -> dict[str, Any]:
@@ -63,7 +70,8 @@ class Client:
     async def greeted(self, link: Link, recovered: bool) -> None:
         self.link = link
         self.connections += 1
-        self.record(Connected(self.record.now(), self.actor, recovered))
+        now = self.record.now()
+        self.record(Connected(now, self.actor, recovered, 0.0 if self._lost_at is None else now - self._lost_at))
 
     async def event(self, link: Link, packet: Packet) -> None:
         raise NotImplementedError
@@ -72,7 +80,9 @@ class Client:
         raise NotImplementedError
 
     async def _session(self) -> None:
-        link = await Link.open(self._port, "/" + self.actor.split("/", 1)[0], self.auth())
+        self._port = self.rng.choice([port for port in self._ports if port != self._port] or self._ports)
+        patience = _PATIENCE if len(self._ports) == 1 else _PATIENCE_AMONG_SEVERAL
+        link = await Link.open(self._port, "/" + self.actor.split("/", 1)[0], self.auth(), patience)
         try:
             async for packet in link.packets():
                 await self._packet(link, packet)
@@ -95,8 +105,8 @@ class Client:
 class Receiver(Client):
     """Writes down each delivery before it confirms it. With `recover`, it takes up its earlier session."""
 
-    def __init__(self, actor: str, port: int, record: Recorder, rng: random.Random, recover: bool) -> None:
-        super().__init__(actor, port, record, rng)
+    def __init__(self, actor: str, ports: list[int], record: Recorder, rng: random.Random, recover: bool) -> None:
+        super().__init__(actor, ports, record, rng)
         self._recover = recover
         self._resume: dict[str, str] = {}
         self.received: set[tuple[str, int]] = set()
@@ -138,8 +148,10 @@ class Receiver(Client):
 class Sender(Client):
     """Makes messages at its rate; after a cut it repeats in order what was not answered, by the same `options.id`."""
 
-    def __init__(self, actor: str, port: int, record: Recorder, rng: random.Random, to: list[str], rate: float) -> None:
-        super().__init__(actor, port, record, rng)
+    def __init__(
+        self, actor: str, ports: list[int], record: Recorder, rng: random.Random, to: list[str], rate: float
+    ) -> None:
+        super().__init__(actor, ports, record, rng)
         self._to = to
         self._pause = 1 / rate
         self._unanswered: dict[int, bytes] = {}

@@ -72,11 +72,12 @@ class Received(msgspec.Struct, tag="received", tag_field="event"):
 
 
 class Connected(msgspec.Struct, tag="connected", tag_field="event"):
-    """A client was greeted."""
+    """A client was greeted, `away` seconds after it lost its connection; 0 for its first one."""
 
     t: float
     client: str
     recovered: bool
+    away: float = 0.0
 
 
 class Ready(msgspec.Struct, tag="ready", tag_field="event"):

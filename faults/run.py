@@ -1,9 +1,9 @@
-"""One scenario from start to end: server, proxy, clients, faults, and what the checker says of it.
+"""One scenario from start to end: servers, proxies, clients, faults, and what the checker says of it.
 
-                 commands                  faults
-schedule ──► Scenario ──► worker processes ──► proxy ──► server
-                 ▲               │ records                 ▲
-                 └── checker ◄───┴── kill, stop, pause ────┘
+                 commands                  faults             faults
+schedule ──► Scenario ──► worker processes ──► proxy ──► servers ──► proxy ──► broker
+                 ▲               │ records                 ▲                     ▲
+                 └── checker ◄───┴── kill, stop, pause ────┴─────────────────────┘
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import msgspec
 
-from faults.checker import Verdict, check, failures, slowest_return
-from faults.proxy import Proxy, Silence
+from faults.checker import Verdict, check, failures, longest_absence, slowest_return
+from faults.installation import Installation, Member
+from faults.proxy import Connection, Silence
 from faults.records import Fault, Ready, Recorder, read_records
 from faults.schedule import Step
-from faults.server import Server
 from faults.worker import Command
 from faults.workers import Workers, Workload, start_workers
 
@@ -37,39 +37,40 @@ class Outcome(msgspec.Struct):
     problems: list[str]
     slowest_return: float | None
     resident: int
-    """The most memory the server held at any look at it."""
+    """The most memory that a server held at any look at it."""
 
 
 async def run(
-    scenario: str, steps: list[Step], seconds: float, workload: Workload, server: Server, folder: Path
+    scenario: str, steps: list[Step], seconds: float, workload: Workload, installation: Installation, folder: Path
 ) -> Outcome:
     """Runs the workload for `seconds` with these faults, waits until it settles, and checks it."""
-    await server.start()
+    await installation.start()
     with Recorder(folder / "faults.jsonl") as record:
-        async with Proxy(("127.0.0.1", server.port)) as proxy, start_workers(workload, proxy.port, folder) as workers:
+        async with start_workers(workload, installation.ports, folder) as workers:
             await workers.all_connected(workload.clients)
-            act = _Faults(server, proxy, workers, record, random.Random(f"{workload.seed} faults"))
+            act = _Faults(installation, workers, record, random.Random(f"{workload.seed} faults"))
             await act.follow(steps, seconds)
             await workers.settle()
+            if missing := await workers.missing(workload.clients):
+                act.problems.append(f"{missing} clients were not served again")
     problems = act.problems
-    status = await server.terminate()
-    if status != 0:
-        problems.append(f"the server ended with status {status} after SIGTERM at the end")
+    for status in await installation.terminate():
+        if status != 0:
+            problems.append(f"a server ended with status {status} after SIGTERM at the end")
     records = read_records(folder)
     verdicts = check(records)
-    return Outcome(scenario, steps, verdicts, problems + failures(verdicts), slowest_return(records), act.most_resident)
+    back = slowest_return(records) if len(installation.members) == 1 else longest_absence(records)
+    return Outcome(scenario, steps, verdicts, problems + failures(verdicts), back, act.most_resident)
 
 
 class _Faults:
     """Carries out the steps, each at its time; long ones overlap with what follows."""
 
-    def __init__(self, server: Server, proxy: Proxy, workers: Workers, record: Recorder, rng: random.Random) -> None:
-        self._server = server
-        self._proxy = proxy
+    def __init__(self, installation: Installation, workers: Workers, record: Recorder, rng: random.Random) -> None:
+        self._installation = installation
         self._workers = workers
         self._record = record
         self._rng = rng
-        self._one_at_a_time = asyncio.Lock()
         self.problems: list[str] = []
         self.most_resident = 0
 
@@ -86,33 +87,56 @@ class _Faults:
 
     async def _look(self) -> None:
         while True:
-            self.most_resident = max(self.most_resident, self._server.resident)
+            self.most_resident = max(self.most_resident, self._installation.resident)
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _do(self, step: Step) -> None:
         if step.fault in ("kill", "stop", "pause"):
-            async with self._one_at_a_time:
-                await self._to_server(step)
+            await self._to_server(step, self._rng.choice(self._installation.members))
+        elif step.fault == "roll":
+            for member in self._installation.members:
+                await self._to_server(step, member)
+        elif step.fault in ("broker", "partition"):
+            await (self._to_broker(step) if step.fault == "broker" else self._to_network(step))
         elif step.fault == "absent":
             await self._workers.tell(Command("absent", step.part, step.seconds))
         elif step.fault != "end":
             self._to_connections(step)
 
-    async def _to_server(self, step: Step) -> None:
-        if step.fault == "pause":
-            self._server.pause()
+    async def _to_server(self, step: Step, member: Member) -> None:
+        server = member.server
+        async with member.lock:
+            if step.fault == "pause":
+                server.pause()
+                await asyncio.sleep(step.seconds)
+                server.resume()
+                return
+            status = await (server.kill() if step.fault == "kill" else server.terminate())
+            if step.fault != "kill" and status != 0:
+                self.problems.append(f"SIGTERM under load: status {status}")
             await asyncio.sleep(step.seconds)
-            self._server.resume()
-            return
-        status = await (self._server.kill() if step.fault == "kill" else self._server.terminate())
-        if step.fault == "stop" and status != 0:
-            self.problems.append(f"SIGTERM under load: status {status}")
+            await server.start()
+            self._record(Ready(self._record.now(), status))
+
+    async def _to_broker(self, step: Step) -> None:
+        async with self._installation.broker_lock:
+            await self._installation.broker.kill_one(self._rng)
+            await asyncio.sleep(step.seconds)
+            await self._installation.broker.bring_back()
+
+    async def _to_network(self, step: Step) -> None:
+        member = self._rng.choice(self._installation.members)
+        member.part()
         await asyncio.sleep(step.seconds)
-        await self._server.start()
-        self._record(Ready(self._record.now(), status))
+        member.heal()
+
+    def _some(self, part: float) -> list[Connection]:
+        """A part (0 to 1) of the clients' connections, at least one if there is any."""
+        everyone = self._installation.connections
+        return self._rng.sample(everyone, min(len(everyone), max(1, round(len(everyone) * part))))
 
     def _to_connections(self, step: Step) -> None:
-        for connection in self._proxy.some(step.part, self._rng):
+        for connection in self._some(step.part):
             if step.fault == "fin":
                 connection.cut()
             elif step.fault == "rst":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-__all__ = ["SCENARIOS", "Step", "schedule"]
+__all__ = ["ONE_NODE", "SCENARIOS", "SEVERAL_NODES", "Step", "schedule"]
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -89,6 +89,28 @@ def _mixed(rng: random.Random, seconds: float, kills: int) -> list[Step]:
     return _kills(rng, seconds, kills) + rng.sample(steps, len(steps) // 2) + extra
 
 
+def _broker_kills(rng: random.Random, seconds: float, kills: int) -> list[Step]:
+    """kill -9 of a node of the broker, which is started again within some seconds."""
+    return [Step(at, "broker", seconds=rng.uniform(0.5, 3.0)) for at in _times(rng, seconds, kills)]
+
+
+def _partitions(rng: random.Random, seconds: float, kills: int) -> list[Step]:
+    """Between one server and the broker nothing passes for a while; then all that was held does."""
+    longest = min(20.0, seconds / 3)
+    return [Step(at, "partition", seconds=rng.uniform(longest / 4, longest)) for at in _times(rng, seconds, kills)]
+
+
+def _rolling(rng: random.Random, seconds: float, kills: int) -> list[Step]:
+    """Every server is stopped by SIGTERM and started again, one after the other."""
+    return [Step(seconds * rng.uniform(0.1, 0.3), "roll")]
+
+
+def _long_pauses(rng: random.Random, seconds: float, kills: int) -> list[Step]:
+    """SIGSTOP of one server for longer than its leases are, 30 s in a run of a minute or more."""
+    pause = min(30.0, seconds * 0.6)
+    return [Step(at, "pause", seconds=pause) for at in _times(rng, max(1.0, seconds - pause), 1 + (seconds > 100))]
+
+
 SCENARIOS: dict[str, Scenario] = {
     "kills": _kills,
     "absent": _absent,
@@ -99,7 +121,15 @@ SCENARIOS: dict[str, Scenario] = {
     "storm": _storm,
     "stops": _stops,
     "mixed": _mixed,
+    "broker-kills": _broker_kills,
+    "partitions": _partitions,
+    "rolling": _rolling,
+    "long-pauses": _long_pauses,
 }
+
+SEVERAL_NODES = ("kills", "broker-kills", "partitions", "rolling", "long-pauses")
+ONE_NODE = tuple(name for name in SCENARIOS if name == "kills" or name not in SEVERAL_NODES)
+"""What belongs to a full run, with one server and with several that share a broker."""
 
 
 def _times(rng: random.Random, seconds: float, count: int) -> list[float]:

@@ -45,24 +45,24 @@ class Link:
         self.pid: str | None = None
 
     @classmethod
-    async def open(cls, port: int, namespace: str, auth: dict[str, Any]) -> Link:
-        """Connected to the namespace; Gone when it can't be."""
+    async def open(cls, port: int, namespace: str, auth: dict[str, Any], patience: float = _OPEN_TIMEOUT) -> Link:
+        """Connected to the namespace; Gone when it can't be, or nothing comes for `patience` seconds."""
         address = f"ws://127.0.0.1:{port}/socket.io/?EIO=4&transport=websocket"
         try:
             connection = await connect(
-                address, compression=None, ping_interval=None, open_timeout=_OPEN_TIMEOUT, close_timeout=0, proxy=None
+                address, compression=None, ping_interval=None, open_timeout=patience, close_timeout=0, proxy=None
             )
         except (OSError, TimeoutError, WebSocketException, AssertionError) as error:
             raise Gone(str(error)) from error  # AssertionError: websockets, when the answer was a refusal
         try:
-            return await cls._join(connection, namespace, auth)
+            return await cls._join(connection, namespace, auth, patience)
         except BaseException:
             connection.transport.abort()
             raise
 
     @classmethod
-    async def _join(cls, connection: ClientConnection, namespace: str, auth: dict[str, Any]) -> Link:
-        link = cls(connection, namespace, _OPEN_TIMEOUT)
+    async def _join(cls, connection: ClientConnection, namespace: str, auth: dict[str, Any], patience: float) -> Link:
+        link = cls(connection, namespace, patience)
         handshake = msgspec.json.decode((await link._receive())[1:])
         await link.write("40" + link._prefix + msgspec.json.encode(auth).decode())
         link._silence = (handshake["pingInterval"] + handshake["pingTimeout"]) / 1000

@@ -33,7 +33,8 @@ class Pair(msgspec.Struct):
 class Plan(msgspec.Struct):
     name: str
     folder: str
-    port: int
+    ports: list[int]
+    """Of the servers; a client comes back to another than it was at."""
     seed: int
     rate: float
     """Messages per second of one sender."""
@@ -62,13 +63,13 @@ class _Worker:
     def __init__(self, plan: Plan, record: Recorder) -> None:
         self._rng = random.Random(f"{plan.seed} {plan.name}")
         self._senders = [
-            Sender(pair.sender, plan.port, record, random.Random(f"{plan.seed} {pair.sender}"), pair.to, plan.rate)
+            Sender(pair.sender, plan.ports, record, random.Random(f"{plan.seed} {pair.sender}"), pair.to, plan.rate)
             for pair in plan.senders
         ]
         for sender in self._senders:
             sender.retry = plan.retry
         self._receivers = [
-            Receiver(actor, plan.port, record, random.Random(f"{plan.seed} {actor}"), recover=number % 2 == 0)
+            Receiver(actor, plan.ports, record, random.Random(f"{plan.seed} {actor}"), recover=number % 2 == 0)
             for number, actor in enumerate(plan.receivers)
         ]
         self._absences: set[asyncio.Task[None]] = set()

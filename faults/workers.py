@@ -17,6 +17,7 @@ __all__ = ["CLASSES", "Workers", "Workload", "start_workers"]
 CLASSES = ("received", "client", "memory")
 _SETTLED_AFTER = 10.0
 _SETTLE_TIMEOUT = 60.0
+_BACK_TIMEOUT = 20.0
 _SENDERS_PER_RECEIVER = 4
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +58,12 @@ class Workers:
     async def all_connected(self, clients: int) -> None:
         await self.reported(lambda total: total.connected >= clients)
 
+    async def missing(self, clients: int) -> int:
+        """How many of so many clients are not connected, after time enough to come back."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.all_connected(clients), _BACK_TIMEOUT)
+        return max(0, clients - self._total.connected)
+
     async def reported(self, wanted: Callable[[Progress], bool]) -> None:
         """The latest reports add up to what is wanted; TimeoutError if they do not in time."""
         async with asyncio.timeout(_SETTLE_TIMEOUT), self._news:
@@ -89,9 +96,9 @@ class Workers:
 
 
 @contextlib.asynccontextmanager
-async def start_workers(workload: Workload, port: int, folder: Path) -> AsyncIterator[Workers]:
-    """Running while the context is open."""
-    plans = _plans(workload, port, folder)
+async def start_workers(workload: Workload, ports: list[int], folder: Path) -> AsyncIterator[Workers]:
+    """Running while the context is open. `ports`: where servers are."""
+    plans = _plans(workload, ports, folder)
     processes = [
         await asyncio.create_subprocess_exec(
             sys.executable,
@@ -134,7 +141,7 @@ def _write_plan(plan: Plan, folder: Path) -> Path:
     return path
 
 
-def _plans(workload: Workload, port: int, folder: Path) -> list[Plan]:
+def _plans(workload: Workload, ports: list[int], folder: Path) -> list[Plan]:
     """Half of the clients send, half receive; each receiver has senders of its own class only, four of them."""
     pairs, receivers = _cast(workload)
     rate = workload.rate / max(1, len(pairs))
@@ -142,7 +149,7 @@ def _plans(workload: Workload, port: int, folder: Path) -> list[Plan]:
         Plan(
             f"worker-{number}",
             str(folder),
-            port,
+            ports,
             workload.seed,
             rate,
             workload.retry,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from faults.checker import Verdict, check, failures, slowest_return
+from faults.checker import Verdict, check, failures, longest_absence, slowest_return
 from faults.records import Acknowledged, Connected, Invoked, Ready, Received, Record, Refused
 
 __all__: list[str] = []
@@ -115,3 +115,13 @@ def test_the_slowest_return() -> None:
     assert slowest_return(greetings) is None
     back: list[Record] = [Ready(10.0, -9), Connected(10.5, "a", recovered=True), Connected(12.0, "b", recovered=False)]
     assert slowest_return([*greetings, *back, Connected(60.0, "b", recovered=False)]) == 2.0
+
+
+def test_the_longest_absence_is_that_of_one_client() -> None:
+    records: list[Record] = [
+        Connected(1.0, "a", False),
+        Connected(5.0, "b", False, 1.5),
+        Connected(6.0, "a", True, 0.5),
+    ]
+    assert longest_absence(records) == 1.5
+    assert longest_absence(records[:1]) is None

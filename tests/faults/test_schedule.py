@@ -8,7 +8,7 @@ from faults.schedule import SCENARIOS, schedule
 
 __all__: list[str] = []
 
-WITHOUT_KILLS = {"pauses", "storm", "stops"}
+WITHOUT_KILLS = {"pauses", "storm", "stops", "broker-kills", "partitions", "rolling", "long-pauses"}
 
 
 @given(scenario=st.sampled_from(sorted(SCENARIOS)), seed=st.integers(0, 2**32), kills=st.integers(1, 30))
