@@ -67,7 +67,7 @@ def _command(variant: Variant, port: int, data: Path, broker: str | None) -> lis
 def _environment(variant: Variant) -> dict[str, str]:
     if variant.server == "node":
         return {**os.environ, "NODE_PATH": str(tools.install_node_peers())}
-    if variant.server == "python-socketio":
+    if variant.server == "python-socketio" or variant.config == "aio-pika":
         return {**os.environ, "PYTHONPATH": str(tools.install_python_peers())}
     return dict(os.environ)
 

@@ -24,7 +24,8 @@ class Load:
 class Variant:
     """A row of the table. `config` names a file in benchmarks/app; `broker` overrules the broker given to the run.
 
-    `compiled`: as `script/compile` has installed it; such a variant is measured only when it is named.
+    `compiled`: as `script/compile` has installed it; such a variant is measured only when it is named, as are those
+    that need a server of somebody else (`named`).
     """
 
     name: str
@@ -34,6 +35,7 @@ class Variant:
     broker: str | None = None
     quick: bool = False
     compiled: bool = False
+    named: bool = False
 
 
 def _traffic(*arguments: str) -> tuple[Load, ...]:
@@ -62,6 +64,8 @@ VARIANTS = (
     Variant("durable-compiled", "smart-router", _traffic(), "durable", compiled=True),
     Variant("durable-ack-compiled", "smart-router", _traffic(*ACK), "durable", compiled=True),
     Variant("memory-sent-compiled", "smart-router", _traffic(), "memory-sent", _MEMORY, compiled=True),
+    Variant("aio-pika", "smart-router", (Load("sat"),), "aio-pika", _MEMORY, named=True),
+    Variant("aio-pika-ack", "smart-router", (Load("sat", ACK),), "aio-pika", _MEMORY, named=True),
     Variant("idle-compiled", "smart-router", (_IDLE,), "durable", compiled=True),
 )
 
@@ -69,10 +73,10 @@ VARIANTS = (
 def choose(patterns: str, *, quick: bool) -> list[Variant]:
     """Return the variants that match one of the comma-separated patterns (`*` and `?` as in file names).
 
-    Without a pattern: all but the compiled ones, or the quick ones. Raises ValueError for a pattern that matches none.
+    Without a pattern: all that need nothing special, or the quick ones. Raises ValueError for a pattern that matches none.
     """
     if not patterns:
-        return [variant for variant in VARIANTS if variant.quick or not (quick or variant.compiled)]
+        return [variant for variant in VARIANTS if variant.quick or not (quick or variant.compiled or variant.named)]
     wanted = [pattern.strip() for pattern in patterns.split(",")]
     for pattern in wanted:
         if not fnmatch.filter([variant.name for variant in VARIANTS], pattern):
