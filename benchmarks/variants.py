@@ -73,7 +73,7 @@ VARIANTS = (
 def choose(patterns: str, *, quick: bool) -> list[Variant]:
     """Return the variants that match one of the comma-separated patterns (`*` and `?` as in file names).
 
-    Without a pattern: all that need nothing special, or the quick ones. Raises ValueError for a pattern that matches none.
+    Without a pattern: all that need nothing special, or the quick ones. Raises ValueError for one that matches none.
     """
     if not patterns:
         return [variant for variant in VARIANTS if variant.quick or not (quick or variant.compiled or variant.named)]
