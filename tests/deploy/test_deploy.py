@@ -264,7 +264,7 @@ def calls_of_a_server(folder: Path) -> set[str]:
         os.kill(int(traced[0]), signal.SIGTERM)
         assert server.wait(15) == 0
     finally:
-        server.kill()
+        server.stop()
     return set(re.findall(r"^\d+ +(\w+)\(", trace.read_text(), re.MULTILINE))
 
 
