@@ -1,0 +1,274 @@
+"""Readers of this node: their consumers begin, end, come back after an outage, and find the lanes of their mailbox.
+
+A mailbox's queue carries, besides messages, one token per further lane. Who is given the token consumes the lane, and
+gives the token back with its messages: so an exclusive mailbox's lanes have the same reader as its queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+import structlog
+
+from smart_router.amqp import ChannelClosed
+from smart_router.brokers.base import Consumer, End, Entry
+from smart_router.brokers.rabbitmq_channels import GONE, HELD, Feed, Feeds, Slot
+from smart_router.brokers.rabbitmq_mailbox import Box, Lane, slot_of
+from smart_router.brokers.rabbitmq_marks import Marks
+from smart_router.brokers.rabbitmq_names import NORMAL
+from smart_router.brokers.rabbitmq_subscription import RabbitSubscription
+from smart_router.brokers.rabbitmq_tap import Tap
+from smart_router.brokers.rabbitmq_topology import Topology
+from smart_router.errors import BrokerAway, RouterError
+
+__all__ = ["Reading", "ReadingHost"]
+
+_LANE_PATIENCE: Final = 1.0
+_AT_ONCE: Final = 16
+_TRIES: Final = 3
+
+
+class ReadingHost(Protocol):
+    marks: Marks
+    order: itertools.count[int]
+    boxes: dict[str, Box]
+    feeds: Feeds
+    topology: Topology
+    log: structlog.typing.FilteringBoundLogger
+    now: Callable[[], float]
+    wall_ms: Callable[[], int]
+
+    def end(self, entry: Entry, end: End, reason: str) -> None: ...
+
+    def watch(self, owner: Box | RabbitSubscription) -> None: ...
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+
+
+class Reading:
+    """Implements what subscriptions (Readers) and taps (TapHost) need."""
+
+    def __init__(self, host: ReadingHost) -> None:
+        self._host = host
+        self.marks = host.marks
+        self.order = host.order
+        self.now = host.now
+        self.wall_ms = host.wall_ms
+        self.end = host.end
+        self.watch = host.watch
+
+    async def subscribe(self, box: Box, consumer: Consumer) -> RabbitSubscription:
+        lane = box.lane(NORMAL)
+        state = await self._host.topology.declare(lane)
+        sub = RabbitSubscription(box, consumer, self)
+        box.subs = (*box.subs, sub)
+        box.deadline = None
+        if not box.pending:
+            box.counted(state.messages)
+        if box.policy.exclusive:
+            try:
+                await self._consume(sub, lane)
+            except RouterError:
+                sub.close()
+                raise
+        return sub
+
+    # Consumers
+
+    def start(self, sub: RabbitSubscription, prefetch: int) -> None:
+        if not sub.starting:
+            sub.starting = True
+            self._host.spawn(self._start(sub))
+
+    async def _start(self, sub: RabbitSubscription) -> None:
+        """Also with another prefetch: then what was prefetched goes back first."""
+        prefetch, feed = 0, None
+        try:
+            while sub.prefetch not in (0, prefetch) and not sub.closed:
+                prefetch = sub.prefetch
+                if sub.taps:
+                    feed = sub.taps[NORMAL].feed if NORMAL in sub.taps else None
+                    taps, sub.taps = list(sub.taps.values()), {}
+                    self.leave(sub, taps, sub.take_unseen())
+                    await asyncio.gather(*sub.box.leaving, return_exceptions=True)
+                await self._consume(sub, sub.box.lane(NORMAL), feed=feed)
+        except BrokerAway:
+            pass  # with the connection it begins again
+        finally:
+            sub.starting = False
+
+    async def _consume(
+        self, sub: RabbitSubscription, lane: Lane, token: Slot | None = None, feed: Feed | None = None
+    ) -> Tap:
+        """Made again if it is gone by now. `feed`: to come after what was done there."""
+        for attempt in range(_TRIES):
+            tap = sub.taps[lane.priority] = Tap(sub, lane, self)
+            tap.token = token
+            if feed is None or feed.dead:
+                feed = await self._host.feeds.pick()
+            try:
+                await feed.consume(tap, lane.queue, sub.prefetch)
+            except ChannelClosed:
+                if attempt == _TRIES - 1:
+                    raise
+                await self._host.topology.declare(lane)
+                continue
+            if tap.left:
+                await feed.cancel(tap)
+            break
+        return tap
+
+    def leave(self, sub: RabbitSubscription, taps: list[Tap], back: list[Entry]) -> None:
+        """The consumers end first, then all goes back, ascending: nobody here gets it again."""
+        box = sub.box
+        slots = [tap.token for tap in taps if tap.token is not None]
+        for entry in back:
+            slot = slot_of(entry)
+            seen = slot.state == HELD
+            if seen:
+                box.came(entry.message.size)
+            self.marks.gone_back(entry, seen)
+            slots.append(slot)
+        for tap in taps:
+            tap.left = True
+            if tap.feed is not None and tap.tag:
+                task = self._host.spawn(self._cancel(tap.feed, tap))
+                box.leaving.add(task)
+                task.add_done_callback(box.leaving.discard)
+        if slots:
+            asyncio.get_running_loop().call_soon(_give_back, slots)
+        if sub.closed:
+            self._left(sub)
+
+    async def _cancel(self, feed: Feed, tap: Tap) -> None:
+        with suppress(BrokerAway, ChannelClosed):
+            await feed.cancel(tap)
+
+    def _left(self, sub: RabbitSubscription) -> None:
+        box = sub.box
+        box.subs = tuple(other for other in box.subs if other is not sub)
+        box.kept = tuple(other for other in box.kept if other.held)
+        if sub.held:
+            box.kept = (*box.kept, sub)
+        box.used = self.now()
+        box.settle()
+
+    # Back
+
+    def release(self, sub: RabbitSubscription, entries: list[Entry], delay: float) -> None:
+        """To a reader here, if it has its turn; else back to RabbitMQ."""
+        box = sub.box
+        back = []
+        for entry in entries:
+            slot = slot_of(entry)
+            sub.held.pop(entry, None)
+            sub.lost.pop(entry.message.id, None)
+            entry.redelivered = True
+            if slot.feed.dead:
+                self.marks.gone_back(entry, seen=True)
+                slot.state = GONE
+            elif box.deleted:
+                self.end(entry, End.DROPPED, "purged")
+            else:
+                box.came(entry.message.size)
+                back.append(entry)
+        taker = self._taker(sub)
+        if taker is None:
+            for entry in back:
+                self.marks.gone_back(entry, seen=True)
+            _give_back([slot_of(entry) for entry in back])
+        elif delay > 0:
+            taker.put_later(back, delay)
+        else:
+            taker.put_front(back)
+
+    def _taker(self, sub: RabbitSubscription) -> RabbitSubscription | None:
+        if not sub.closed:
+            return sub
+        exclusive = sub.box.policy.exclusive
+        for other in sub.box.subs:
+            if other.has_turn if exclusive else other.credit:
+                return other
+        return None
+
+    # Lanes
+
+    def lane_found(self, tap: Tap, slot: Slot, priority: int) -> None:
+        sub = tap.sub
+        known = sub.taps.get(priority)
+        if tap.left:
+            slot.feed.give_back([slot])
+        elif known is not None:
+            before, known.token = known.token, slot
+            if before is not None and not before.feed.dead:
+                before.feed.ack(before)
+        else:
+            sub.opening += 1
+            self._host.spawn(self._open_lane(sub, slot, priority))
+
+    async def _open_lane(self, sub: RabbitSubscription, token: Slot, priority: int) -> None:
+        """What waits there first is waited for, so that it is considered before what waits in lower lanes."""
+        lane = sub.box.lane(priority)
+        try:
+            state = await self._host.topology.state(lane.queue)
+            if state is None:
+                token.feed.ack(token)
+            elif sub.closed:
+                _give_back([token])
+            else:
+                tap = await self._consume(sub, lane, token)
+                if state.messages and not tap.active:
+                    tap.first = asyncio.Event()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(tap.first.wait(), _LANE_PATIENCE)
+        finally:
+            sub.opening -= 1
+            sub.pump()
+
+    # Outages
+
+    def tap_lost(self, tap: Tap) -> None:
+        sub, feed = tap.sub, tap.feed
+        assert feed is not None
+        if sub.taps.get(tap.lane.priority) is tap:
+            del sub.taps[tap.lane.priority]
+        if feed.dead:
+            sub.disconnected(feed)
+        if tap.lane.priority == NORMAL or (tap.token is not None and not tap.token.feed.dead):
+            self._host.spawn(self._recover(sub, tap.lane, tap.token))
+
+    async def _recover(self, sub: RabbitSubscription, lane: Lane, token: Slot | None = None) -> None:
+        if sub.closed or lane.priority in sub.taps or not sub.prefetch:
+            return
+        with suppress(BrokerAway):
+            await self._host.topology.declare(lane)
+            if not sub.closed and lane.priority not in sub.taps:
+                await self._consume(sub, lane, token)
+
+    async def resume(self) -> None:
+        """The connection is back: every reader consumes again."""
+        subs = [sub for box in self._host.boxes.values() for sub in box.subs]
+        limit = asyncio.Semaphore(_AT_ONCE)
+
+        async def again(sub: RabbitSubscription) -> None:
+            async with limit:
+                try:
+                    await self._recover(sub, sub.box.lane(NORMAL))
+                except RouterError as error:
+                    self._host.log.error("mailbox_not_read", address=sub.box.address, error=error.message)
+
+        for sub in subs:
+            self._host.spawn(again(sub))
+
+
+def _give_back(slots: Iterable[Slot]) -> None:
+    by_feed: dict[Feed, list[Slot]] = {}
+    for slot in slots:
+        if not slot.feed.dead:
+            by_feed.setdefault(slot.feed, []).append(slot)
+    for feed, mine in by_feed.items():
+        feed.give_back(mine)

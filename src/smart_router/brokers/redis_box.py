@@ -1,0 +1,135 @@
+"""What one node knows of one mailbox in Redis: its subscriptions here, and what goes into the next call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from smart_router.brokers.base import Consumer, Entry, MailboxPolicy, PutDone
+
+if TYPE_CHECKING:
+    from smart_router.brokers.redis_partition import Partition
+
+__all__ = ["ENDED", "GONE", "HELD", "PUT", "RELEASED", "Box", "RedisSubscription", "Section", "Slot"]
+
+PUT: Final = 0  # on its way, or waiting in Redis
+HELD: Final = 1
+ENDED: Final = 2
+RELEASED: Final = 3
+GONE: Final = 4
+
+
+class Slot:
+    """`number`: the message's in its mailbox. `life`: the partition's when it was handed out; of another life, it is
+    somebody else's now."""
+
+    __slots__ = ("box", "life", "number", "state", "subscription")
+
+    def __init__(self, box: Box, life: int, number: int, state: int) -> None:
+        self.box = box
+        self.life = life
+        self.number = number
+        self.state = state
+        self.subscription: RedisSubscription | None = None
+
+
+class Section:
+    """Of one mailbox, for one call: what was done here since the last one."""
+
+    __slots__ = ("acks", "answer", "asks", "bytes", "entries", "line", "operation", "puts", "released", "withdrawn")
+
+    def __init__(self) -> None:
+        self.acks: list[int] = []
+        self.withdrawn: list[int] = []
+        self.released: list[tuple[Entry, float]] = []
+        self.line: list[str] = []
+        self.puts: list[object] = []  # lane, row, number of its dedup key; and so on
+        self.entries: list[tuple[Entry, PutDone | None]] = []
+        self.bytes = 0
+        self.asks = False
+        self.operation: str | int = 0
+        self.answer: asyncio.Future[list[Entry]] | None = None
+
+
+class RedisSubscription:
+    """See base.Subscription. `held`: what it was given and has not confirmed, by number."""
+
+    __slots__ = ("box", "closed", "consumer", "credit", "held", "number", "standing")
+
+    def __init__(self, box: Box, consumer: Consumer, number: int) -> None:
+        self.box = box
+        self.consumer = consumer
+        self.number = number
+        self.credit = 0
+        self.closed = False
+        self.held: dict[int, Entry] = {}
+        self.standing: asyncio.Future[None] | None = None
+
+    def grant(self, credit: int) -> None:
+        if self.closed:
+            return
+        self.credit = max(0, self.credit + credit)
+        box = self.box
+        if self.credit and (box.waiting or not box.hungry):
+            box.partition.want(box)
+
+    def close(self, *, keep: bool = False) -> None:
+        if not self.closed:
+            self.closed = True
+            self.credit = 0
+            self.box.partition.leave(self, keep=keep)
+
+
+class Box:
+    """`waiting`: as Redis said last. `hungry`: Redis knows that this node waits for more. `turn`: of an exclusive
+    mailbox, the ticket that has it. `exists`: Redis has it."""
+
+    __slots__ = (
+        "address",
+        "exists",
+        "hungry",
+        "kept",
+        "partition",
+        "policy",
+        "section",
+        "subscriptions",
+        "turn",
+        "waiting",
+        "words",
+    )
+
+    def __init__(self, address: str, partition: Partition) -> None:
+        self.address = address
+        self.partition = partition
+        self.policy: MailboxPolicy | None = None
+        self.words: tuple[int, ...] = ()
+        self.section: Section | None = None
+        self.subscriptions: tuple[RedisSubscription, ...] = ()
+        self.kept: tuple[RedisSubscription, ...] = ()
+        self.turn = ""
+        self.waiting = 0
+        self.hungry = False
+        self.exists = False
+
+    @property
+    def exclusive(self) -> bool:
+        return self.policy is not None and self.policy.exclusive
+
+    def ready(self) -> list[RedisSubscription]:
+        """Those that may be given something now."""
+        subscriptions = self.subscriptions
+        if self.exclusive:
+            ticket = self.partition.ticket
+            subscriptions = tuple(each for each in subscriptions if ticket(each) == self.turn)
+        return [each for each in subscriptions if each.credit > 0]
+
+    def credit(self) -> int:
+        """How many of its messages this node has room for."""
+        subscriptions = self.subscriptions
+        if not self.exclusive:
+            return subscriptions[0].credit if len(subscriptions) == 1 else sum(each.credit for each in subscriptions)
+        return sum(each.credit for each in self.ready())
+
+    @property
+    def held(self) -> int:
+        return sum(len(each.held) for each in (*self.subscriptions, *self.kept))

@@ -1,0 +1,405 @@
+"""One of the 256 parts of all mailboxes, as one node works with it: one call at a time, with all that came up.
+
+    put, ack, release, grant … ─► Section per mailbox ─► Call ─► one script in Redis ─► answer ─► deliveries, results
+                                      ▲                     │ no answer: the same call again, it is done once
+                                      └── meanwhile, more ──┘ stale: somebody has buried this life: begin anew
+
+A life is this node's in this partition: its lease is in Redis. What a life holds is its own until the lease has passed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+
+from smart_router.brokers.base import Entry, PutDone, PutResult
+from smart_router.brokers.redis_box import GONE, HELD, RELEASED, Box, RedisSubscription, Section, Slot
+from smart_router.brokers.redis_rows import text
+from smart_router.errors import RouterError, StorageError, StorageFull
+from smart_router.redis.base import NotNow, ReplyRefused, Unanswered
+
+if TYPE_CHECKING:
+    from smart_router.brokers.redis_answers import Answers
+
+__all__ = ["Call", "Host", "Partition"]
+
+_RETRY: Final = 0.05
+_RESET: Final = 1.0
+_NONE: Final = ()
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Host(Protocol):
+    """What a partition needs of the broker around it."""
+
+    node: str
+    lease: float
+    answers: Answers
+
+    def now_ms(self) -> float: ...
+    def wake_up(self, partition: Partition) -> None:
+        """Its turn to call comes with this turn of the event loop."""
+
+    def transmit(self, partition: Partition, packed: bytes, *, when_full: bool) -> None: ...
+    def later(self, seconds: float, work: Callable[[], None]) -> None: ...
+    def common_words(self) -> dict[str, Any]:
+        """What each call says: prefix, dedup window and limit."""
+
+    def refused(self, entry: Entry, done: PutDone | None, error: RouterError) -> None: ...
+    def full(self, error: StorageFull | None) -> None:
+        """Redis takes nothing more; None: it does again."""
+
+    def settled(self, messages: int, size: int) -> None:
+        """So many puts have their answer."""
+
+    def forget(self, box: Box) -> None:
+        """Nothing is known of this mailbox any more."""
+
+    def confused(self, error: StorageError) -> None:
+        """A call failed in a way that sending it again will not cure."""
+
+
+class Call:
+    """One call of the script: `packed` anew for each sending, its number stays."""
+
+    __slots__ = ("first_sent", "guest", "keys", "refuse", "retry", "sections", "sent", "sweep", "when_full")
+
+    def __init__(self, sections: list[tuple[Box, Section]], keys: list[tuple[bytes, bytes]], *, sweep: bool) -> None:
+        self.sections = sections
+        self.keys = keys
+        self.sweep = sweep
+        self.guest = False
+        self.retry = False
+        self.refuse = False
+        self.when_full = False
+        self.first_sent = 0.0
+        self.sent = 0.0
+
+    @property
+    def has_puts(self) -> bool:
+        return any(section.entries for _, section in self.sections)
+
+
+class Partition:
+    """See the module's text. `used`: somebody subscribes here, or something of it is held."""
+
+    def __init__(self, number: int, host: Host) -> None:
+        self.tag = f"{number:03d}"
+        self.subscriptions = 0
+        self.held = 0
+        self.call: Call | None = None
+        self.life = 1
+        self.lease_until = 0.0
+        self.sweeps = False
+        self.keys: list[tuple[bytes, bytes]] = []
+        self.dirty: list[Box] = []
+        self.doubtful: list[tuple[Call, list[Any]]] = []
+        self.swept_at = 0.0
+        self.boxes: dict[str, Box] = {}
+        self.host = host
+        self._known = False
+        self._number = 0
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def used(self) -> bool:
+        return self.subscriptions > 0 or self.held > 0
+
+    @property
+    def idle(self) -> bool:
+        return self.call is None and not self.dirty and not self.sweeps
+
+    def ticket(self, subscription: RedisSubscription) -> str:
+        return f"{self.host.node}.{self.life}/{subscription.number}"
+
+    # What comes up
+
+    def section(self, box: Box) -> Section:
+        """What goes into the next call for this mailbox."""
+        section = box.section
+        if section is None:
+            section = box.section = Section()
+            if not self.dirty:
+                self.host.wake_up(self)
+            self.dirty.append(box)
+        return section
+
+    def want(self, box: Box) -> None:
+        """There is credit: is there a message? An exclusive mailbox has it when its turn comes."""
+        if not box.exclusive or box.ready():
+            self.section(box)
+
+    def ask(self, box: Box) -> None:
+        """Whose turn is it, and what waits?"""
+        self.section(box).asks = True
+
+    def sweep(self) -> None:
+        """What time does is done with the next call."""
+        if not self.sweeps:
+            self.sweeps = True
+            if not self.dirty:
+                self.host.wake_up(self)
+
+    def enter(self, subscription: RedisSubscription) -> None:
+        box = subscription.box
+        box.subscriptions = (*box.subscriptions, subscription)
+        self.subscriptions += 1
+        self.section(box).line.append("+" + self.ticket(subscription))
+
+    def leave(self, subscription: RedisSubscription, *, keep: bool) -> None:
+        box = subscription.box
+        box.subscriptions = tuple(each for each in box.subscriptions if each is not subscription)
+        self.subscriptions -= 1
+        box.kept = tuple(each for each in box.kept if each.held)
+        section = self.section(box)
+        if keep:
+            box.kept = (*box.kept, subscription)
+        else:
+            self.release(list(subscription.held.values()), 0.0)
+        section.line.append("-" + self.ticket(subscription))
+
+    def release(self, entries: list[Entry], due: float) -> None:
+        """`due`: ms, 0: at once."""
+        for entry in entries:
+            slot = entry.slot
+            if not isinstance(slot, Slot) or slot.state != HELD:
+                continue
+            if slot.life != self.life:
+                slot.state = GONE
+                continue
+            slot.state = RELEASED
+            entry.redelivered = True
+            self.let_go(slot)
+            self.section(slot.box).released.append((entry, due))
+
+    def let_go(self, slot: Slot) -> None:
+        """It is not held any more."""
+        self.held -= 1
+        if slot.subscription is not None:
+            slot.subscription.held.pop(slot.number, None)
+            slot.subscription = None
+
+    # Calls
+
+    def flush(self, *, bye: bool = False) -> None:
+        """Sends what came up, unless a call is under way."""
+        if self.call is not None or not (self.dirty or self.sweeps or bye):
+            return
+        dirty, self.dirty = self.dirty, []
+        sections: list[tuple[Box, Section]] = []
+        for box in dirty:
+            if box.section is not None:
+                sections.append((box, box.section))
+                box.section = None
+        keys, self.keys = self.keys, []
+        self.call = Call(sections, keys, sweep=self.sweeps)
+        self.sweeps = False
+        self._number += 1
+        self.call.first_sent = self._loop.time()
+        self._transmit(self.call, bye=bye)
+
+    def _transmit(self, call: Call, *, bye: bool = False) -> None:
+        call.sent = self._loop.time()
+        if self._known and not self.used and call.sent > self.lease_until - self.host.lease / 2:
+            self._known = False  # somebody may have buried it: nothing was held
+        call.guest = not (call.sections or self.used)
+        self.host.transmit(self, self._pack(call, bye=bye), when_full=call.when_full)
+
+    def _pack(self, call: Call, *, bye: bool) -> bytes:
+        policies: dict[tuple[int, ...], int] = {}
+        sections = [self._words(box, section, policies) for box, section in call.sections]
+        words = {
+            **self.host.common_words(),
+            "life": f"{self.host.node}.{self.life}",
+            "known": int(self._known),
+            "retry": int(call.retry),
+            "number": self._number,
+            "now": self.host.now_ms(),
+            "policies": list(policies),
+            "keys": [(text(key), text(answer)) for key, answer in call.keys],
+            "sections": sections,
+            "sweep": int(call.sweep),
+            "refuse": int(call.refuse),
+            "bye": int(bye),
+            "guest": int(call.guest),
+        }
+        return _encode(words)
+
+    def _words(self, box: Box, section: Section, policies: dict[tuple[int, ...], int]) -> tuple[object, ...]:
+        policy = 0
+        if box.words and (section.puts or box.subscriptions):
+            policy = policies.setdefault(box.words, len(policies) + 1)
+        tickets: object = _NONE
+        if box.exclusive and box.subscriptions and (section.line or section.asks):
+            tickets = [word for each in box.subscriptions for word in (self.ticket(each), each.credit)]
+        return (
+            box.address,
+            policy,
+            box.credit() if box.subscriptions else 0,
+            1 if box.subscriptions else 0,
+            section.acks,
+            section.withdrawn,
+            _released(section.released) if section.released else _NONE,
+            section.line,
+            tickets,
+            section.puts,
+            section.operation,
+        )
+
+    # Answers
+
+    def answered(self, answer: Any) -> None:
+        call = self.call
+        assert call is not None
+        if isinstance(answer, StorageError):
+            self._failed(call, answer)
+        elif answer[0] == b"stale":
+            self._stale(call)
+        else:
+            self.call = None
+            self._succeeded(call, answer)
+            if self.dirty or self.sweeps:
+                self.host.wake_up(self)
+
+    def _settle(self, call: Call) -> None:
+        for _, section in call.sections:
+            if section.entries:
+                self.host.settled(len(section.entries), section.bytes)
+
+    def _succeeded(self, call: Call, answer: list[Any]) -> None:
+        self._settle(call)
+        if call.has_puts and not call.when_full:
+            self.host.full(None)
+        now = self._loop.time()
+        late = now > call.sent + self.host.lease
+        if not call.guest:
+            self._known = True
+            self.lease_until = call.sent + self.host.lease
+        if call.sweep:
+            self.swept_at = now
+        if late:  # this process stood still: is what the answer holds still ours?
+            self.doubtful.append((call, answer))
+            self.sweep()
+            return
+        for earlier, held_back in self.doubtful:
+            self.host.answers.take(self, earlier, held_back)
+        self.doubtful.clear()
+        self.host.answers.take(self, call, answer)
+
+    def _failed(self, call: Call, error: StorageError) -> None:
+        if isinstance(error, StorageFull):
+            self.host.full(error)
+            self._refuse_puts(call, error)
+            if not call.when_full:
+                call.when_full = True
+                self._transmit(call)
+            else:
+                self.host.later(_RETRY * 10, self.resend)
+        elif isinstance(error, NotNow):
+            call.retry = True
+            self.host.later(_RETRY, self.resend)
+        elif isinstance(error, ReplyRefused):
+            self.host.confused(error)
+            self._refuse_puts(call, error)
+            self._settle(call)
+            self.call = None
+            self.host.later(_RESET, self.begin_anew)
+        elif isinstance(error, Unanswered):
+            call.retry = True
+
+    def resend(self) -> None:
+        """The same call again."""
+        if self.call is not None:
+            self._transmit(self.call)
+
+    def give_up_puts(self, error: RouterError) -> None:
+        """They have waited for too long: their senders are told. Should Redis have them, they are delivered."""
+        if self.call is not None:
+            self.call.retry = True
+            self._refuse_puts(self.call, error)
+        for box in self.dirty:
+            if box.section is not None:
+                self._refuse_section(box.section, error)
+        self.keys.clear()
+
+    def _refuse_puts(self, call: Call, error: RouterError) -> None:
+        call.refuse = True
+        for _, section in call.sections:
+            for number, (entry, done) in enumerate(section.entries):
+                if done is not _told:
+                    self.host.refused(entry, done, error)
+                section.entries[number] = (entry, _told)
+        call.keys = [(key, b"") for key, _ in call.keys]
+
+    def _refuse_section(self, section: Section, error: RouterError) -> None:
+        entries, section.entries, section.puts = section.entries, [], []
+        self.host.settled(len(entries), section.bytes)
+        section.bytes = 0
+        for entry, done in entries:
+            self.host.refused(entry, done, error)
+
+    # A life ends
+
+    def _stale(self, call: Call) -> None:
+        """Nothing of the call was done, and nothing that was held is ours any more."""
+        self.call = None
+        for earlier, held_back in self.doubtful:
+            self.host.answers.take(self, earlier, held_back, ours=False)
+        self.doubtful.clear()
+        again = [(box, section) for box, section in call.sections]
+        self.begin_anew()
+        self._put_again(call, again)
+
+    def _put_again(self, call: Call, sections: list[tuple[Box, Section]]) -> None:
+        base = len(self.keys)
+        self.keys.extend(call.keys)
+        for box, section in sections:
+            mine = self.section(box)
+            if section.entries and not call.refuse:
+                puts = list(section.puts)
+                for place in range(2, len(puts), 3):
+                    number = puts[place]
+                    assert isinstance(number, int)
+                    puts[place] = number + base if number else 0
+                mine.puts = puts + mine.puts
+                mine.entries = section.entries + mine.entries
+                mine.bytes += section.bytes
+            elif section.entries:
+                self.host.settled(len(section.entries), section.bytes)
+            if section.answer is not None:
+                mine.operation, mine.answer = section.operation, section.answer
+
+    def begin_anew(self) -> None:
+        """A new life: subscriptions stand in line again, what was held is forgotten."""
+        self.life += 1
+        self._known, self._number = False, 0
+        self.held = 0
+        for box in self.boxes.values():
+            section = box.section
+            if section is not None:
+                section.acks, section.withdrawn, section.released, section.line = [], [], [], []
+            box.turn, box.hungry, box.kept = "", False, ()
+            if box.subscriptions:
+                for subscription in box.subscriptions:
+                    subscription.held.clear()
+                self.section(box).line = ["+" + self.ticket(each) for each in box.subscriptions]
+        self.sweep()
+
+
+def _told(_result: PutResult) -> None:
+    """The sender has its answer."""
+
+
+def _released(entries: list[tuple[Entry, float]]) -> list[object]:
+    words: list[object] = []
+    for entry, due in entries:
+        slot = entry.slot
+        assert isinstance(slot, Slot)
+        words.append(slot.number)
+        counts = f"{max(entry.attempts, 0)} {max(entry.deliveries, 0)} {int(entry.redelivered)}"
+        words.append(counts)
+        words.append(due)
+    return words

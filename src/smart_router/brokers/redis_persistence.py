@@ -1,0 +1,54 @@
+"""What this Redis keeps when it ends: told at the start, because `durable` cannot be more than that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from smart_router.errors import StorageError
+from smart_router.redis.client import Redis
+
+__all__ = ["look_at_persistence"]
+
+_EVICTING: Final = (
+    "Redis' maxmemory-policy is {value}: at `maxmemory` it throws accepted messages away; set it to noeviction"
+)
+_NOTHING: Final = (
+    "Redis keeps nothing on disk (no appendonly, no save): durable messages are lost when it ends; set appendonly yes"
+)
+_SNAPSHOTS: Final = (
+    "Redis keeps snapshots only (no appendonly): what was accepted since the last one is lost when it ends; set"
+    " appendonly yes"
+)
+_SYNC: Final = {
+    "everysec": "Redis syncs its log each second (appendfsync everysec): it outlives kill -9, but a power cut may lose"
+    " the last second's messages",
+    "no": "Redis leaves it to the system when its log reaches the disk (appendfsync no): it outlives kill -9, but a"
+    " power cut may lose half a minute's messages",
+}
+
+
+async def look_at_persistence(redis: Redis, warn: Callable[[str], None]) -> None:
+    """ConfigError: a policy that evicts keys that do not expire. A Redis that does not tell (a hosted one) is believed.
+
+    `warn(text)`: once for each thing that an operator should know.
+    """
+    told: set[str] = set()
+    for server in redis.servers():
+        tag = redis.tag_for(server)
+        try:
+            answer = await redis.call(tag, "CONFIG", "GET", "maxmemory*", "appendonly", "appendfsync", "save")
+        except StorageError:
+            continue
+        settings = {name.decode(): value.decode() for name, value in answer.items()}
+        policy = settings.get("maxmemory-policy", "noeviction")
+        if policy.startswith("allkeys"):
+            if settings.get("maxmemory", "0") != "0":
+                raise redis.url.wrong(_EVICTING.format(value=policy))
+            told.add(_EVICTING.format(value=policy))
+        if settings.get("appendonly") == "no":
+            told.add(_SNAPSHOTS if settings.get("save") else _NOTHING)
+        elif settings.get("appendonly") == "yes" and settings.get("appendfsync") in _SYNC:
+            told.add(_SYNC[settings["appendfsync"]])
+    for text in sorted(told):
+        warn(text)

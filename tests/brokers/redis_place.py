@@ -1,0 +1,54 @@
+"""A Redis of the tests' own, as the place of brokers for the contract suite."""
+
+import asyncio
+
+import structlog
+
+from smart_router.brokers.base import Broker
+from smart_router.brokers.redis import RedisBroker, RedisOptions
+from smart_router.redis.url import RedisUrl
+from tests.clusters.redis import OwnRedis
+from tests.contracts.broker import FakeClock
+from tests.services import unique
+
+__all__ = ["LEASE", "RedisPlace"]
+
+LEASE = 0.3
+
+
+class RedisPlace:
+    """Each test has keys of its own; brokers are nodes of one installation."""
+
+    def __init__(self, server: OwnRedis) -> None:
+        self.clock = FakeClock()
+        self.server = server
+        self.url = f"{server.url}?prefix={unique('test')}:"
+
+    def make(self, *, lease: float = LEASE) -> RedisBroker:
+        nowhere = structlog.wrap_logger(structlog.ReturnLogger())
+        return RedisBroker(RedisUrl(self.url), self.clock, options=RedisOptions(lease=lease), log=nowhere)
+
+    async def open(self) -> Broker:
+        broker = self.make()
+        await broker.open()
+        return broker
+
+    async def crash(self, broker: Broker) -> None:
+        """Its lease has passed when this returns."""
+        assert isinstance(broker, RedisBroker)
+        broker.crash()
+        loop = asyncio.get_running_loop()
+        passed = loop.create_future()
+        loop.call_later(LEASE * 1.1, passed.set_result, None)
+        await passed
+
+    def advance(self, broker: Broker, seconds: float) -> None:
+        assert isinstance(broker, RedisBroker)
+        broker.sweep()
+
+    async def take_storage_away(self, broker: Broker) -> None:
+        """It takes nothing more."""
+        await asyncio.to_thread(self.server.call, "CONFIG", "SET", "maxmemory", "1")
+
+    def give_storage_back(self, broker: Broker) -> None:
+        self.server.call("CONFIG", "SET", "maxmemory", "0")
