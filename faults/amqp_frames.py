@@ -77,6 +77,11 @@ class CutAt:
         """How often each frame has come, on all connections: `TO_CLIENT Connection.Start` and so on."""
         self.happened = asyncio.Event()
 
+    def arm(self, wanted: str, place: Place) -> None:
+        """Once more, at the next frame of this name."""
+        self._wanted, self._place, self._nth = wanted, place, self.seen[wanted] + 1
+        self.happened.clear()
+
     def watch(self, connection: Connection) -> None:
         connection.tap = self._tap()
 

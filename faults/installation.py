@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from faults.amqp_frames import CutAt
 from faults.brokers import Broker
 from faults.proxy import Connection, Proxy
 from faults.server import Server
@@ -20,9 +21,11 @@ __all__ = ["Installation", "Member", "open_installation"]
 class Member:
     """A server, and the proxies on both of its sides."""
 
-    def __init__(self, server: Server, front: Proxy, ways: list[Proxy]) -> None:
+    def __init__(self, server: Server, front: Proxy, ways: list[Proxy], frames: CutAt) -> None:
         self.server = server
         self.front = front
+        self.frames = frames
+        """Of AMQP, on all its ways."""
         self._ways = ways
         self.lock = asyncio.Lock()
         """Held by who stops or starts the server."""
@@ -35,6 +38,11 @@ class Member:
     def heal(self) -> None:
         for way in self._ways:
             way.heal()
+
+    def reset(self) -> None:
+        """Its connections to the broker end."""
+        for connection in [connection for way in self._ways for connection in way.connections]:
+            connection.reset()
 
 
 class Installation:
@@ -72,7 +80,9 @@ async def open_installation(nodes: int, broker: Broker, config: Path, folder: Pa
     async with AsyncExitStack() as stack:
         members = []
         for number in range(1, nodes + 1):
-            ways = [await stack.enter_async_context(Proxy(place)) for place in broker.places]
+            frames = CutAt()
+            watch = frames.watch if broker.url.startswith("amqp") else None
+            ways = [await stack.enter_async_context(Proxy(place, watch)) for place in broker.places]
             url = broker.by_way_of([("127.0.0.1", way.port) for way in ways])
             own = folder / f"node-{number}" if nodes > 1 else folder
             own.mkdir(exist_ok=True)
@@ -80,5 +90,5 @@ async def open_installation(nodes: int, broker: Broker, config: Path, folder: Pa
             server = Server(own, config, {"SMART_ROUTER_BROKER": url, **name})
             stack.push_async_callback(server.close)
             front = await stack.enter_async_context(Proxy(("127.0.0.1", server.port)))
-            members.append(Member(server, front, ways))
+            members.append(Member(server, front, ways, frames))
         yield Installation(members, broker)

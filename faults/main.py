@@ -85,6 +85,8 @@ def _impossible(scenario: str, broker: Broker) -> str | None:
         return "only a broker of our own is killed"
     if scenario == "partitions" and not broker.places:
         return "no proxy can stand before this broker"
+    if scenario == "frames" and not broker.url.startswith("amqp"):
+        return "only RabbitMQ has AMQP's frames"
     return None
 
 

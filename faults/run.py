@@ -9,11 +9,13 @@ schedule ──► Scenario ──► worker processes ──► proxy ──►
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from pathlib import Path
 
 import msgspec
 
+from faults.amqp_frames import Place
 from faults.checker import Verdict, check, failures, longest_absence, slowest_return
 from faults.installation import Installation, Member
 from faults.proxy import Connection, Silence
@@ -25,6 +27,8 @@ from faults.workers import Workers, Workload, start_workers
 __all__ = ["Outcome", "run"]
 
 _LOOK_EVERY = 0.5
+_FRAME_TIMEOUT = 0.5
+_PLACES: tuple[Place, ...] = ("before", "middle", "after")
 _SILENCES = {"silent": Silence.BOTH, "silent-up": Silence.TO_SERVER, "silent-down": Silence.TO_CLIENT}
 
 
@@ -71,6 +75,7 @@ class _Faults:
         self._workers = workers
         self._record = record
         self._rng = rng
+        self._between = {"broker": self._to_broker, "partition": self._to_network, "frame": self._to_frame}
         self.problems: list[str] = []
         self.most_resident = 0
 
@@ -96,8 +101,8 @@ class _Faults:
         elif step.fault == "roll":
             for member in self._installation.members:
                 await self._to_server(step, member)
-        elif step.fault in ("broker", "partition"):
-            await (self._to_broker(step) if step.fault == "broker" else self._to_network(step))
+        elif step.fault in self._between:
+            await self._between[step.fault](step)
         elif step.fault == "absent":
             await self._workers.tell(Command("absent", step.part, step.seconds))
         elif step.fault != "end":
@@ -129,6 +134,18 @@ class _Faults:
         member.part()
         await asyncio.sleep(step.seconds)
         member.heal()
+
+    async def _to_frame(self, step: Step) -> None:
+        """Of those that have passed so far, the one at this part of their list; if it does not come, by a reconnect."""
+        member = self._rng.choice(self._installation.members)
+        kinds = sorted(member.frames.seen)
+        kind, place = kinds[int(step.part * len(kinds))], self._rng.choice(_PLACES)
+        member.frames.arm(kind, place)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(member.frames.happened.wait(), _FRAME_TIMEOUT)
+        if not member.frames.happened.is_set():
+            member.reset()
+        self._record(Fault(self._record.now(), "frame", f"{place} {kind}"))
 
     def _some(self, part: float) -> list[Connection]:
         """A part (0 to 1) of the clients' connections, at least one if there is any."""

@@ -111,6 +111,14 @@ def _long_pauses(rng: random.Random, seconds: float, kills: int) -> list[Step]:
     return [Step(at, "pause", seconds=pause) for at in _times(rng, max(1.0, seconds - pause), 1 + (seconds > 100))]
 
 
+def _frames(rng: random.Random, seconds: float, kills: int) -> list[Step]:
+    """A server's connection to RabbitMQ ends before, in, or after an AMQP frame, at each kind of them in turn."""
+    count = 4 * kills
+    parts = [number / count for number in range(count)]
+    rng.shuffle(parts)
+    return [Step(at, "frame", part) for at, part in zip(_times(rng, seconds, count), parts, strict=True)]
+
+
 SCENARIOS: dict[str, Scenario] = {
     "kills": _kills,
     "absent": _absent,
@@ -123,11 +131,12 @@ SCENARIOS: dict[str, Scenario] = {
     "mixed": _mixed,
     "broker-kills": _broker_kills,
     "partitions": _partitions,
+    "frames": _frames,
     "rolling": _rolling,
     "long-pauses": _long_pauses,
 }
 
-SEVERAL_NODES = ("kills", "broker-kills", "partitions", "rolling", "long-pauses")
+SEVERAL_NODES = ("kills", "broker-kills", "partitions", "frames", "rolling", "long-pauses")
 ONE_NODE = tuple(name for name in SCENARIOS if name == "kills" or name not in SEVERAL_NODES)
 """What belongs to a full run, with one server and with several that share a broker."""
 
