@@ -104,6 +104,8 @@ class StoreContract:
             (DeadLetterFilter(state="expired"), [3]),
             (DeadLetterFilter(reason="ttl"), [3]),
             (DeadLetterFilter(type="log"), [4]),
+            (DeadLetterFilter(id="id-000002"), [2]),
+            (DeadLetterFilter(id="id-000002", address="ui/bob"), []),
             (DeadLetterFilter(since=10_003), [3, 4]),
             (DeadLetterFilter(until=10_001), [0, 1]),
             (DeadLetterFilter(since=10_001, until=10_003, address="ui/alice"), [2, 3]),
@@ -130,6 +132,23 @@ class StoreContract:
         assert await store.remove_dead_letters(wanted) == 1
         assert await store.dead_letters(EVERYTHING) == [letters[0], letters[2]]
         assert store.statistics().dead_letters == 2
+
+    async def test_what_has_ended_again_meanwhile_is_not_removed_by_its_earlier_end(self, store: Store) -> None:
+        first, second, third = letter(1), letter(2), letter(3, address="ui/bob")
+        await store.add_dead_letters([first, second, third])
+        again = letter(2, ended_at=30_000)
+        await store.add_dead_letters([again])
+        ends = [(one.ended_at, one.id, one.address, one.type) for one in (first, second, third)]
+        assert await store.remove_ended(ends) == 2
+        assert await store.dead_letters(EVERYTHING) == [again]
+        assert store.statistics().dead_letters == 1
+        assert await store.remove_ended([]) == await store.remove_ended(ends) == 0
+
+    async def test_many_ends_at_once(self, store: Store) -> None:
+        letters = [letter(number) for number in range(1_500)]
+        await store.add_dead_letters(letters)
+        assert await store.remove_ended([(one.ended_at, one.id, one.address, one.type) for one in letters]) == 1_500
+        assert store.statistics().dead_letters == 0
 
     async def test_many_at_once(self, store: Store) -> None:
         letters = [letter(number) for number in range(3_000)]

@@ -40,6 +40,7 @@ class DeadLetterFilter(msgspec.Struct, frozen=True):
     type: str | None = None
     since: int = 0
     until: int = 0  # 0: no bound
+    id: str | None = None
 
 
 class Revocation(msgspec.Struct, frozen=True):
@@ -85,6 +86,9 @@ class Store(Protocol):
 
     async def remove_dead_letters(self, keys: Sequence[tuple[str, str, str]]) -> int:
         """By (id, address, type); how many there were."""
+
+    async def remove_ended(self, ends: Sequence[tuple[int, str, str, str]]) -> int:
+        """By (ended_at, id, address, type): what has ended again since then stays; how many there were."""
 
     async def trim_dead_letters(self, *, older_than: int, keep: int) -> int:
         """Drops those that ended before `older_than` (ms) and the oldest beyond `keep` (0: all); how many went."""

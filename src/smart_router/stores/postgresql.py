@@ -45,6 +45,9 @@ _DELETE: Final = """with doomed as (select key from dead_letters where {} order 
     gone as (delete from dead_letters where key in (select key from doomed) returning 1)
     select count(*) from gone"""
 _REMOVE_LETTERS: Final = _DELETE.format("key = any($1::bytea[])")
+_REMOVE_ENDED: Final = _DELETE.format(
+    "(key, ended_at) in (select * from unnest($1::bytea[], $2::bigint[]))",
+)
 _TRIM_LETTERS: Final = _DELETE.format(
     "ended_at < $1 or key in (select key from dead_letters order by ended_at desc, key desc offset $2)"
 )
@@ -136,6 +139,13 @@ class PostgresqlStore:
             return int(await connection.fetchval(_REMOVE_LETTERS, sorted(_digest(*key) for key in keys)))
 
         return await self._pool.write(work, lambda removed: self._count_letters(-removed)) if keys else 0
+
+    async def remove_ended(self, ends: Sequence[_Key]) -> int:
+        async def work(connection: Connection) -> int:
+            keys = [_digest(*end[1:]) for end in ends]
+            return int(await connection.fetchval(_REMOVE_ENDED, keys, [end[0] for end in ends]))
+
+        return await self._pool.write(work, lambda removed: self._count_letters(-removed)) if ends else 0
 
     async def trim_dead_letters(self, *, older_than: int, keep: int) -> int:
         async def work(connection: Connection) -> int:
@@ -256,7 +266,7 @@ def _condition(where: DeadLetterFilter, after: _Key | None) -> tuple[str, list[A
 
     if where.until:
         add("ended_at <= {}", where.until)
-    for name in ("address", "sender", "state", "reason", "type"):
+    for name in ("id", "address", "sender", "state", "reason", "type"):
         if (value := getattr(where, name)) is not None:
             add(f"{name} = {{}}", _stored(value))
     if after is not None:

@@ -121,6 +121,15 @@ class SqliteStore:
 
         return await self._worker.write(work, lambda removed: self._count_letters(-removed))
 
+    async def remove_ended(self, ends: Sequence[tuple[int, str, str, str]]) -> int:
+        if not ends:
+            return 0
+
+        def work(connection: sqlite3.Connection) -> int:
+            return _delete_ended(connection, ends)
+
+        return await self._worker.write(work, lambda removed: self._count_letters(-removed))
+
     async def trim_dead_letters(self, *, older_than: int, keep: int) -> int:
         def work(connection: sqlite3.Connection) -> int:
             old = connection.execute("delete from dead_letters where ended_at < ?", (older_than,)).rowcount
@@ -227,7 +236,7 @@ def _condition(where: DeadLetterFilter, after: tuple[int, str, str, str] | None)
     if where.until:
         parts.append("ended_at <= ?")
         wanted.append(where.until)
-    for name in ("address", "sender", "state", "reason", "type"):
+    for name in ("id", "address", "sender", "state", "reason", "type"):
         if (value := getattr(where, name)) is not None:
             parts.append(f"{name} = ?")
             wanted.append(value)
@@ -250,6 +259,15 @@ def _delete(connection: sqlite3.Connection, keys: Sequence[tuple[str, str, str]]
         places = ",".join(["(?,?,?)"] * len(some))
         statement = f"delete from dead_letters where (id, address, type) in (values {places})"  # noqa: S608 - only places
         deleted += connection.execute(statement, [value for key in some for value in key]).rowcount
+    return deleted
+
+
+def _delete_ended(connection: sqlite3.Connection, ends: Sequence[tuple[int, str, str, str]]) -> int:
+    deleted = 0
+    for some in _batches(ends):
+        places = ",".join(["(?,?,?,?)"] * len(some))
+        statement = f"delete from dead_letters where (ended_at, id, address, type) in (values {places})"  # noqa: S608 - only places
+        deleted += connection.execute(statement, [value for end in some for value in end]).rowcount
     return deleted
 
 
