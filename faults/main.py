@@ -33,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
         for problem in outcome.problems:
             print(f"FAILED {outcome.scenario}: {problem}")
     if options.page:
-        write_page(options.page, outcomes, _command(given))
+        part = "one node" if options.nodes == 1 else options.broker.partition(":")[0]
+        write_page(options.page, part, outcomes, _command(given))
     return int(any(outcome.problems for outcome in outcomes))
 
 

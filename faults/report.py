@@ -24,7 +24,8 @@ _COUNTS = (
     "other_id",
     "late",
 )
-_MARK = "<!-- figures: all below is written by script/faults --page -->"
+_MARK = "<!-- figures, {part}: up to the next mark written by script/faults --page -->"
+_END = "<!-- end -->"
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
@@ -37,12 +38,15 @@ def table(outcomes: Iterable[Outcome]) -> str:
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows)
 
 
-def write_page(path: Path, outcomes: Sequence[Outcome], command: str) -> None:
-    """Replaces what stands below the mark of the page by this command and its table."""
-    words = path.read_text("utf-8").split(_MARK)[0]
-    path.write_text(
-        f"{words}{_MARK}\n\n```sh\n{command}\n```\n\n{table(outcomes)}\n\nFaults:\n\n{faults(outcomes)}\n", "utf-8"
-    )
+def write_page(path: Path, part: str, outcomes: Sequence[Outcome], command: str) -> None:
+    """Replaces what stands between the marks of this part by this command and its table. ValueError without marks."""
+    mark = _MARK.format(part=part)
+    before, found, rest = path.read_text("utf-8").partition(mark)
+    _, end, after = rest.partition(_END)
+    if not found or not end:
+        raise ValueError(f"{path} has no place for these figures: {mark} … {_END}")
+    figures = f"```sh\n{command}\n```\n\n{table(outcomes)}\n\nFaults:\n\n{faults(outcomes)}"
+    path.write_text(f"{before}{mark}\n\n{figures}\n\n{_END}{after}", "utf-8")
 
 
 def faults(outcomes: Iterable[Outcome]) -> str:
