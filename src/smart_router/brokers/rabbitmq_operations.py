@@ -141,6 +141,10 @@ class Operations(ABC):
             await guard.filled(_PATIENCE)
         finally:
             await feed.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):  # until all is back in its place
+                while (back := await self.topology.state(lane.queue)) and back.messages < len(guard.entries):
+                    await asyncio.sleep(0.002)
         return guard.entries
 
     # Ending
@@ -160,7 +164,7 @@ class Operations(ABC):
                     self.end(entry, end, reason)
                     ended += 1
             waiting = await self._waiting_there(box)
-            if waiting and not box.subs:
+            if waiting and not (box.subs and box.policy.exclusive):
                 for lane in list(box.lanes.values()):
                     ended += await self._drain(box, lane, end, reason)
             elif not waiting and not box.local:
@@ -172,7 +176,7 @@ class Operations(ABC):
 
     async def _drain(self, box: Box, lane: Lane, end: End, reason: str) -> int:
         state = await self.topology.state(lane.queue)
-        if state is None or not state.messages:
+        if state is None or not state.messages or (state.consumers and box.policy.exclusive):
             return 0
         feed = await self.feeds.pick()
         drain = Drain(box, state.messages, self, end, reason)

@@ -71,7 +71,7 @@ class Reading:
             box.counted(state.messages)
         if box.policy.exclusive:
             try:
-                await self._consume(sub, lane)
+                await self._consume(sub, lane, in_line=state.consumers > 0)
             except RouterError:
                 sub.close()
                 raise
@@ -102,12 +102,19 @@ class Reading:
             sub.starting = False
 
     async def _consume(
-        self, sub: RabbitSubscription, lane: Lane, token: Slot | None = None, feed: Feed | None = None
+        self,
+        sub: RabbitSubscription,
+        lane: Lane,
+        *,
+        token: Slot | None = None,
+        feed: Feed | None = None,
+        in_line: bool = False,
     ) -> Tap:
         """Made again if it is gone by now. `feed`: to come after what was done there."""
         for attempt in range(_TRIES):
             tap = sub.taps[lane.priority] = Tap(sub, lane, self)
             tap.token = token
+            tap.in_line = in_line
             if feed is None or feed.dead:
                 feed = await self._host.feeds.pick()
             try:
@@ -195,6 +202,19 @@ class Reading:
                 return other
         return None
 
+    def turn_came(self, tap: Tap) -> None:
+        tap.sub.opening += 1
+        self._host.spawn(self._turn(tap))
+
+    async def _turn(self, tap: Tap) -> None:
+        """A question to the queue takes longer than the other's messages need to come back."""
+        try:
+            await self._host.topology.state(tap.lane.queue)
+        finally:
+            tap.turning = False
+            tap.sub.opening -= 1
+            tap.sub.pump()
+
     # Lanes
 
     def lane_found(self, tap: Tap, slot: Slot, priority: int) -> None:
@@ -220,7 +240,7 @@ class Reading:
             elif sub.closed:
                 _give_back([token])
             else:
-                tap = await self._consume(sub, lane, token)
+                tap = await self._consume(sub, lane, token=token)
                 if state.messages and not tap.active:
                     tap.first = asyncio.Event()
                     with suppress(TimeoutError):
@@ -245,9 +265,10 @@ class Reading:
         if sub.closed or lane.priority in sub.taps or not sub.prefetch:
             return
         with suppress(BrokerAway):
-            await self._host.topology.declare(lane)
+            state = await self._host.topology.declare(lane)
             if not sub.closed and lane.priority not in sub.taps:
-                await self._consume(sub, lane, token)
+                in_line = sub.box.policy.exclusive and state.consumers > 0
+                await self._consume(sub, lane, token=token, in_line=in_line)
 
     async def resume(self) -> None:
         """The connection is back: every reader consumes again."""

@@ -30,13 +30,19 @@ class TapHost(Protocol):
     def lane_found(self, tap: Tap, slot: Slot, priority: int) -> None:
         """A token came: the mailbox has a lane of this priority."""
 
+    def turn_came(self, tap: Tap) -> None: ...
+
     def tap_lost(self, tap: Tap) -> None: ...
 
 
 class Tap:
-    """`active`: something came over it. `left`: cancelled by us; what still comes goes back."""
+    """`active`: something came over it. `left`: cancelled by us; what still comes goes back.
 
-    __slots__ = ("_host", "active", "feed", "first", "lane", "left", "sub", "tag", "token")
+    `in_line`: somebody else was consuming when it began. Then its turn comes with that one's end, whose messages come
+    back just behind it: what comes before them is sent back once, so that it stands behind them (`turning`).
+    """
+
+    __slots__ = ("_host", "active", "feed", "first", "in_line", "lane", "left", "sub", "tag", "token", "turning")
 
     def __init__(self, sub: RabbitSubscription, lane: Lane, host: TapHost) -> None:
         self.sub = sub
@@ -45,6 +51,8 @@ class Tap:
         self.tag = ""
         self.left = False
         self.active = False
+        self.in_line = False
+        self.turning = False
         self.token: Slot | None = None
         self.first: asyncio.Event | None = None
         self._host = host
@@ -70,7 +78,7 @@ class Tap:
         entry = Entry(message, box.address, box.policy, redelivered or meta.repeated, 0, 0, slot)
         if entry.redelivered and self._is_known(entry, slot):
             return
-        if self.left:
+        if self.left or (self.turning and not redelivered):
             host.marks.gone_back(entry, seen=False)
             feed.give_back([slot])
         elif message.expires_at and message.expires_at <= host.wall_ms():
@@ -82,6 +90,9 @@ class Tap:
         self.active = True
         if self.first is not None:
             self.first.set()
+        if self.in_line and not self.left:
+            self.turning = True
+            self._host.turn_came(self)
 
     def _is_known(self, entry: Entry, slot: Slot) -> bool:
         """True: its reader still has it from before an outage, or has confirmed it."""

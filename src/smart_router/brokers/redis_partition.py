@@ -78,10 +78,6 @@ class Call:
         self.first_sent = 0.0
         self.sent = 0.0
 
-    @property
-    def has_puts(self) -> bool:
-        return any(section.entries for _, section in self.sections)
-
 
 class Partition:
     """See the module's text. `used`: somebody subscribes here, or something of it is held."""
@@ -271,7 +267,7 @@ class Partition:
 
     def _succeeded(self, call: Call, answer: list[Any]) -> None:
         self._settle(call)
-        if call.has_puts and not call.when_full:
+        if not call.when_full:
             self.host.full(None)
         now = self._loop.time()
         late = now > call.sent + self.host.lease
