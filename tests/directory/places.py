@@ -3,13 +3,18 @@
 import asyncio
 
 from smart_router.bus.local import LocalBus
+from smart_router.clock import SystemClock
 from smart_router.directory.base import Directory, NodeRecord
 from smart_router.directory.bus import BusDirectory
 from smart_router.directory.local import LocalDirectory
-from tests.fakes.clock import FakeClock
+from smart_router.directory.redis import RedisDirectory
+from smart_router.directory.redis_members import PARTITIONS
+from smart_router.directory.redis_partitions import sessions_key
+from tests.fakes.clock import FakeClock, until
 from tests.fakes.exchange import FaultyExchange
+from tests.fakes.redis import Ways
 
-__all__ = ["BusPlace", "LocalPlace"]
+__all__ = ["BusPlace", "LocalPlace", "RedisPlace"]
 
 TURNS = 8
 """Of the event loop: enough for a question, its answer, and what follows from it."""
@@ -103,3 +108,47 @@ class BusPlace:
 
     def now(self) -> float:
         return self.clock.now
+
+
+class RedisPlace:
+    """A real Redis, each node by a way of its own, in real time with a short lease."""
+
+    lease = 0.8
+    many_nodes = True
+
+    def __init__(self, ways: Ways) -> None:
+        self.ways = ways
+
+    def make(self, node: str, installation: str = "") -> Directory:
+        url, proxy = self.ways.take(installation)
+        directory = RedisDirectory(url, node, SystemClock(), lease=self.lease)
+        self.ways.give(directory, proxy)
+        return directory
+
+    async def open(self, directory: Directory, me: NodeRecord) -> None:
+        await directory.open(me)
+
+    async def crash(self, directory: Directory) -> None:
+        assert isinstance(directory, RedisDirectory)
+        directory.abort()
+
+    async def cut(self, directory: Directory) -> None:
+        self.ways.cut(directory)
+        await until(directory.trouble)
+
+    async def heal(self, directory: Directory) -> None:
+        self.ways.heal(directory)
+        await until(lambda: not directory.trouble())
+
+    async def lose_everything(self) -> None:
+        """All keys of this test."""
+        async with self.ways.straight() as redis:
+            for number in range(PARTITIONS):
+                await redis.call("", "DEL", sessions_key(redis, number))
+            await redis.call("", "DEL", redis.key("dir", "leases"), redis.key("dir", "nodes"))
+
+    async def step(self) -> None:
+        await asyncio.sleep(self.lease / 40)
+
+    def now(self) -> float:
+        return SystemClock.monotonic()

@@ -1,0 +1,82 @@
+"""How sessions stand in Redis: members of a sorted set per partition, all of one score, so ordered as bytes.
+
+    "ui/456/alice s17 node-1a2b.3 " + MessagePack(endpoint, subject, since)
+      actor         id  owner
+
+An owner is one life of a node: its id and a number, new after each outage. So what an earlier life has written is known
+as such, and dead for ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from smart_router.directory.base import SessionRecord
+
+__all__ = [
+    "PARTITIONS",
+    "Member",
+    "member_of",
+    "node_of",
+    "owner_of",
+    "page_range",
+    "partition_of",
+    "range_of",
+    "read_member",
+]
+
+PARTITIONS: Final = 256
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(tuple[str, str, int]).decode
+
+
+class Member(NamedTuple):
+    owner: str
+    session: SessionRecord
+
+
+def partition_of(actor: str) -> int:
+    return crc32(actor.encode()) % PARTITIONS
+
+
+def owner_of(node: str, life: int) -> str:
+    return f"{node}.{life}"
+
+
+def node_of(owner: str) -> str:
+    return owner.rpartition(".")[0]
+
+
+def member_of(session: SessionRecord, owner: str) -> bytes:
+    head = f"{session.actor} {session.id} {owner} "
+    return head.encode() + _encode((session.endpoint, session.subject, session.since))
+
+
+def read_member(member: bytes) -> Member | None:
+    """None: not one of ours."""
+    try:
+        actor, id_, owner, data = member.split(b" ", 3)
+        endpoint, subject, since = _decode(data)
+        name = sys.intern(owner.decode())
+        session = SessionRecord(id_.decode(), actor.decode(), endpoint, node_of(name), subject, since)
+    except (ValueError, msgspec.DecodeError):  # UnicodeDecodeError is a ValueError
+        return None
+    return Member(name, session)
+
+
+def range_of(actor: str) -> tuple[bytes, bytes]:
+    """First and end of its members, as ZRANGE … BYLEX has it. No actor's id has a character as low as `!`."""
+    return f"[{actor} ".encode(), f"({actor}!".encode()
+
+
+def page_range(prefix: str, after: str) -> tuple[bytes, bytes]:
+    """First and end of what Directory.sessions is to tell."""
+    first = prefix.encode()
+    behind = after.encode() + b" \xff"
+    start = b"(" + behind if after and behind > first else b"[" + first
+    return start, b"(" + first + b"\xff" if first else b"+"
