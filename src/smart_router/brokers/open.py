@@ -20,9 +20,15 @@ def make_broker(
     *,
     on_end: OnEnd,
     on_failed: Callable[[StorageError], None],
+    on_warning: Callable[[str], None],
 ) -> Broker:
-    """Not open yet. `embedded://`: in the data folder; `embedded://PATH`; `embedded://memory`. Raises ConfigError."""
+    """Not open yet. `embedded://`: in the data folder; `embedded://PATH`; `embedded://memory`; `redis://…`.
+
+    `on_failed`: it will not work again. `on_warning`: what an operator should know. Raises ConfigError.
+    """
     scheme, separator, rest = settings.url.partition("://")
+    if scheme in ("redis", "rediss"):
+        return _redis(settings.url, clock, on_end, on_warning)
     if scheme != "embedded" or not separator:
         raise ConfigError([f"broker: {scheme}:// is not offered by this version: use embedded://"])
     from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions
@@ -30,3 +36,12 @@ def make_broker(
     url = settings.url if rest else f"embedded://{data}/"
     options = EmbeddedOptions(commit_delay=settings.commit_delay)
     return EmbeddedBroker(url, clock, options=options, on_end=on_end, on_failed=on_failed)
+
+
+def _redis(url: str, clock: Clock, on_end: OnEnd, on_warning: Callable[[str], None]) -> Broker:
+    try:
+        from smart_router.brokers.redis import RedisBroker
+        from smart_router.redis.url import RedisUrl
+    except ImportError as error:
+        raise ConfigError(["broker: redis:// needs an extra: pip install 'smart-router[redis]'"]) from error
+    return RedisBroker(RedisUrl(url), clock, on_end=on_end, on_warning=on_warning)

@@ -227,6 +227,7 @@ class Operations(ABC):
 
     async def _let_go(self, box: Box) -> None:
         """An empty mailbox goes, one in memory with what it has; another is looked at again after its time."""
+        box.used = self.now()
         await asyncio.gather(*box.leaving, return_exceptions=True)
         gone = False
         with suppress(RouterError):
@@ -240,7 +241,6 @@ class Operations(ABC):
         if gone and not box.subs:
             self._vanish(box)
         else:
-            box.used = self.now()
             box.settle()
 
     @abstractmethod

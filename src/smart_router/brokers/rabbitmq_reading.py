@@ -30,6 +30,7 @@ __all__ = ["Reading", "ReadingHost"]
 _LANE_PATIENCE: Final = 1.0
 _AT_ONCE: Final = 16
 _TRIES: Final = 3
+_TURN: Final = 0.03  # s, in which what the reader before gives back is here
 
 
 class ReadingHost(Protocol):
@@ -125,7 +126,7 @@ class Reading:
                 await self._host.topology.declare(lane)
                 continue
             if tap.left:
-                await feed.cancel(tap)
+                await self._leave([tap], [])
             break
         return tap
 
@@ -142,18 +143,19 @@ class Reading:
             slots.append(slot)
         for tap in taps:
             tap.left = True
-            if tap.feed is not None and tap.tag:
-                task = self._host.spawn(self._cancel(tap.feed, tap))
-                box.leaving.add(task)
-                task.add_done_callback(box.leaving.discard)
-        if slots:
-            asyncio.get_running_loop().call_soon(_give_back, slots)
+        if taps:
+            task = self._host.spawn(self._leave(taps, slots))
+            box.leaving.add(task)
+            task.add_done_callback(box.leaving.discard)
+        else:
+            _give_back(slots)
         if sub.closed:
             self._left(sub)
 
-    async def _cancel(self, feed: Feed, tap: Tap) -> None:
+    async def _leave(self, taps: list[Tap], slots: list[Slot]) -> None:
         with suppress(BrokerAway, ChannelClosed):
-            await feed.cancel(tap)
+            await asyncio.gather(*[tap.feed.cancel(tap) for tap in taps if tap.feed is not None and tap.tag])
+        _give_back(itertools.chain(slots, *[tap.late for tap in taps]))
 
     def _left(self, sub: RabbitSubscription) -> None:
         box = sub.box
@@ -204,16 +206,24 @@ class Reading:
 
     def turn_came(self, tap: Tap) -> None:
         tap.sub.opening += 1
-        self._host.spawn(self._turn(tap))
+        asyncio.get_running_loop().call_later(_TURN, self._turn, tap)
 
-    async def _turn(self, tap: Tap) -> None:
-        """A question to the queue takes longer than the other's messages need to come back."""
-        try:
-            await self._host.topology.state(tap.lane.queue)
-        finally:
-            tap.turning = False
-            tap.sub.opening -= 1
-            tap.sub.pump()
+    def _turn(self, tap: Tap) -> None:
+        """What has come back goes before what never left. If there was no room for it, what never left goes back."""
+        sub = tap.sub
+        arrived, tap.arrived = tap.arrived or [], None
+        sub.opening -= 1
+        back = [entry for redelivered, entry in arrived if redelivered]
+        fresh = [entry for redelivered, entry in arrived if not redelivered]
+        if sub.closed or len(arrived) >= sub.prefetch:
+            back, fresh = ([], back + fresh) if sub.closed else (back, fresh)
+            for entry in fresh:
+                self.marks.gone_back(entry, seen=False)
+            _give_back([slot_of(entry) for entry in fresh])
+            fresh = []
+        for entry in back + fresh:
+            sub.take(entry, tap.lane.priority)
+        sub.pump()
 
     # Lanes
 

@@ -36,13 +36,26 @@ class TapHost(Protocol):
 
 
 class Tap:
-    """`active`: something came over it. `left`: cancelled by us; what still comes goes back.
+    """`active`: something came over it. `left`: cancelled by us; what still comes, `late`, goes back.
 
     `in_line`: somebody else was consuming when it began. Then its turn comes with that one's end, whose messages come
-    back just behind it: what comes before them is sent back once, so that it stands behind them (`turning`).
+    back a moment later: `arrived` holds what comes meanwhile, so that they can be put before it.
     """
 
-    __slots__ = ("_host", "active", "feed", "first", "in_line", "lane", "left", "sub", "tag", "token", "turning")
+    __slots__ = (
+        "_host",
+        "active",
+        "arrived",
+        "feed",
+        "first",
+        "in_line",
+        "late",
+        "lane",
+        "left",
+        "sub",
+        "tag",
+        "token",
+    )
 
     def __init__(self, sub: RabbitSubscription, lane: Lane, host: TapHost) -> None:
         self.sub = sub
@@ -52,7 +65,8 @@ class Tap:
         self.left = False
         self.active = False
         self.in_line = False
-        self.turning = False
+        self.arrived: list[tuple[bool, Entry]] | None = None
+        self.late: list[Slot] = []
         self.token: Slot | None = None
         self.first: asyncio.Event | None = None
         self._host = host
@@ -78,9 +92,11 @@ class Tap:
         entry = Entry(message, box.address, box.policy, redelivered or meta.repeated, 0, 0, slot)
         if entry.redelivered and self._is_known(entry, slot):
             return
-        if self.left or (self.turning and not redelivered):
+        if self.left:
             host.marks.gone_back(entry, seen=False)
-            feed.give_back([slot])
+            self.late.append(slot)
+        elif self.arrived is not None:
+            self.arrived.append((redelivered, entry))
         elif message.expires_at and message.expires_at <= host.wall_ms():
             host.end(entry, End.EXPIRED, "ttl")
         else:
@@ -91,7 +107,7 @@ class Tap:
         if self.first is not None:
             self.first.set()
         if self.in_line and not self.left:
-            self.turning = True
+            self.arrived = []
             self._host.turn_came(self)
 
     def _is_known(self, entry: Entry, slot: Slot) -> bool:

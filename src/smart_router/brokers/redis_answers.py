@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from smart_router.brokers.base import End, Entry, MailboxPolicy, OnEnd, OnRemoved, PutDone, PutResult
-from smart_router.brokers.redis_box import ENDED, HELD, PUT, Box, RedisSubscription, Section, Slot
+from smart_router.brokers.redis_box import ENDED, HELD, PUT, Box, Section, Slot
 from smart_router.brokers.redis_rows import ForeignRow, decode_row
 from smart_router.errors import Refused
 from smart_router.message import Message
@@ -86,7 +86,7 @@ class Answers:
         box.exists = exists
         box.hungry = bool(hungry)
         if head is not None:
-            box.turn = head.decode()
+            box.note_turn(head.decode())
 
     def _go_on(self, partition: Partition, box: Box, *, removed: bool) -> None:
         if not box.exists:
@@ -151,20 +151,10 @@ class Answers:
 
     def _hand(self, partition: Partition, box: Box, entry: Entry, slot: Slot) -> None:
         """To the subscription whose turn it is; back, as if it had never come, if nobody has room any more."""
-        subscriptions = box.subscriptions
-        subscription: RedisSubscription | None
-        if len(subscriptions) == 1 and not box.exclusive:
-            subscription = subscriptions[0]
-        else:
-            ready = box.ready()
-            subscription = ready[0] if ready else None
-            if len(ready) > 1:
-                assert subscription is not None
-                others = tuple(each for each in subscriptions if each is not subscription)
-                box.subscriptions = (*others, subscription)
+        subscription = box.next_reader()
         partition.held += 1
         slot.state = HELD
-        if subscription is None or subscription.credit <= 0:
+        if subscription is None:
             redelivered = entry.redelivered
             partition.release([entry], 0.0)
             entry.redelivered = redelivered

@@ -81,19 +81,19 @@ class RedisSubscription:
 
 
 class Box:
-    """`waiting`: as Redis said last. `hungry`: Redis knows that this node waits for more. `turn`: of an exclusive
-    mailbox, the ticket that has it. `exists`: Redis has it."""
+    """`waiting`: as Redis said last. `hungry`: Redis knows that this node waits for more. `holder`: of an exclusive
+    mailbox, the subscription whose turn it is, if it is one of these. `exists`: Redis has it."""
 
     __slots__ = (
         "address",
         "exists",
+        "holder",
         "hungry",
         "kept",
         "partition",
         "policy",
         "section",
         "subscriptions",
-        "turn",
         "waiting",
         "words",
     )
@@ -106,7 +106,7 @@ class Box:
         self.section: Section | None = None
         self.subscriptions: tuple[RedisSubscription, ...] = ()
         self.kept: tuple[RedisSubscription, ...] = ()
-        self.turn = ""
+        self.holder: RedisSubscription | None = None
         self.waiting = 0
         self.hungry = False
         self.exists = False
@@ -115,20 +115,31 @@ class Box:
     def exclusive(self) -> bool:
         return self.policy is not None and self.policy.exclusive
 
-    def ready(self) -> list[RedisSubscription]:
-        """Those that may be given something now."""
+    def note_turn(self, ticket: str) -> None:
+        """Of an exclusive mailbox: who stands first in line; "" when that is not known."""
+        mine = self.partition.ticket
+        self.holder = next((each for each in self.subscriptions if mine(each) == ticket), None) if ticket else None
+
+    def next_reader(self) -> RedisSubscription | None:
+        """Whose turn it is to be given a message; None: nobody here has room."""
+        if self.policy is not None and self.policy.exclusive:
+            holder = self.holder
+            return holder if holder is not None and holder.credit > 0 else None
         subscriptions = self.subscriptions
-        if self.exclusive:
-            ticket = self.partition.ticket
-            subscriptions = tuple(each for each in subscriptions if ticket(each) == self.turn)
-        return [each for each in subscriptions if each.credit > 0]
+        if len(subscriptions) == 1:
+            return subscriptions[0] if subscriptions[0].credit > 0 else None
+        for reader in subscriptions:
+            if reader.credit > 0:
+                self.subscriptions = (*(each for each in subscriptions if each is not reader), reader)
+                return reader
+        return None
 
     def credit(self) -> int:
         """How many of its messages this node has room for."""
+        if self.policy is not None and self.policy.exclusive:
+            return self.holder.credit if self.holder is not None else 0
         subscriptions = self.subscriptions
-        if not self.exclusive:
-            return subscriptions[0].credit if len(subscriptions) == 1 else sum(each.credit for each in subscriptions)
-        return sum(each.credit for each in self.ready())
+        return subscriptions[0].credit if len(subscriptions) == 1 else sum(each.credit for each in subscriptions)
 
     @property
     def held(self) -> int:

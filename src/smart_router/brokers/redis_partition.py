@@ -125,7 +125,7 @@ class Partition:
 
     def want(self, box: Box) -> None:
         """There is credit: is there a message? An exclusive mailbox has it when its turn comes."""
-        if not box.exclusive or box.ready():
+        if box.credit() > 0:
             self.section(box)
 
     def ask(self, box: Box) -> None:
@@ -149,6 +149,8 @@ class Partition:
         box = subscription.box
         box.subscriptions = tuple(each for each in box.subscriptions if each is not subscription)
         self.subscriptions -= 1
+        if box.holder is subscription:
+            box.holder = None
         box.kept = tuple(each for each in box.kept if each.held)
         section = self.section(box)
         if keep:
@@ -377,7 +379,7 @@ class Partition:
             section = box.section
             if section is not None:
                 section.acks, section.withdrawn, section.released, section.line = [], [], [], []
-            box.turn, box.hungry, box.kept = "", False, ()
+            box.holder, box.hungry, box.kept = None, False, ()
             if box.subscriptions:
                 for subscription in box.subscriptions:
                     subscription.held.clear()
