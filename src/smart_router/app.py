@@ -191,7 +191,12 @@ class Node:
     async def _open_broker(self, data: Path, reports: Reports) -> tuple[Broker, NewMailboxes]:
         ends = reports.ends
         broker = make_broker(
-            self.settings.broker, data, self._clock, on_end=ends.on_broker_end, on_failed=self._on_failed
+            self.settings.broker,
+            data,
+            self._clock,
+            on_end=ends.on_broker_end,
+            on_failed=self._on_failed,
+            on_warning=reports.health.warning,
         )
         new_mailboxes = NewMailboxes(self._clock)
         broker.on_removed = new_mailboxes.removed

@@ -23,7 +23,7 @@ from tests.services import unique
 __all__: list[str] = []
 
 ALICE, BOB = "ui/456/alice", "ui/456/bob"
-PATIENCE = 20.0
+PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module", params=["redis", "amqp"])
@@ -219,6 +219,7 @@ async def test_a_session_goes_on_at_another_node(peers: Peers) -> None:
     assert again.payloads == [5]
 
 
+@pytest.mark.timeout(60)
 async def test_an_actor_that_moves_among_the_nodes_keeps_its_order(peers: Peers) -> None:
     """200 moves under load: each first delivery is in order, nothing is lost."""
     rng = random.Random(11)
@@ -298,6 +299,7 @@ async def test_a_node_that_holds_no_clients(installation: Installation) -> None:
         installation.nodes.remove(node)
 
 
+@pytest.mark.timeout(60)  # a lease of ten seconds has to end
 async def test_what_a_killed_node_held_comes_to_the_next(peers: Peers) -> None:
     installation = peers.installation
     victim = await asyncio.to_thread(installation.start)

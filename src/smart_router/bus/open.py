@@ -12,6 +12,13 @@ __all__ = ["make_bus"]
 def make_bus(url: str, node: str, clock: Clock) -> Bus:
     """Not open yet. `url`: the broker's. Raises ConfigError."""
     scheme = url.partition("://")[0]
+    if scheme in ("redis", "rediss"):
+        try:
+            from smart_router.bus.redis import RedisBus
+            from smart_router.redis.url import RedisUrl
+        except ImportError as error:
+            raise ConfigError(["broker: redis:// needs an extra: pip install 'smart-router[redis]'"]) from error
+        return RedisBus(RedisUrl(url), node)
     if scheme != "embedded":
         raise ConfigError([f"broker: {scheme}:// is not offered by this version: use embedded://"])
     from smart_router.bus.local import LocalBus

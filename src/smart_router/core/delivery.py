@@ -33,6 +33,9 @@ class Elsewhere(Protocol):
     async def arrived(self, session: Session) -> None:
         """It stands in line for its mailboxes: other nodes know it, those with older ones let go. Raises BrokerAway."""
 
+    def parked(self, session: Session) -> None:
+        """Its connection is lost. A session of its actor on another node ends it, so that this one takes over."""
+
     def left(self, session: Session) -> None:
         """It is over, or never began."""
 
@@ -41,6 +44,9 @@ class _Nowhere:
     """A node by itself."""
 
     async def arrived(self, session: Session) -> None:
+        return
+
+    def parked(self, session: Session) -> None:
         return
 
     def left(self, session: Session) -> None:
@@ -132,6 +138,7 @@ class Delivery:
             return
         if resumable and session.recoverable and session.ready and not self._mates(session):
             self.recovery.park(session)
+            self.elsewhere.parked(session)
             return
         session.closed = True
         session.ready = False

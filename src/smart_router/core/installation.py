@@ -131,6 +131,20 @@ class Installation:
         for node in {other.node for other in others}:
             self.bus.send(node, "claim", claim)
 
+    def parked(self, session: Session) -> None:
+        if self._others:
+            self._run(self._end_if_others(session))
+
+    async def _end_if_others(self, session: Session) -> None:
+        try:
+            others = await self.directory.of_actor(session.actor)
+        except StorageError:
+            return  # it waits for its client, as it would if it were alone
+        if session.parked_until is not None and any(other.node != self.me.id for other in others):
+            session.recoverable = False
+            session.parked_until = None
+            self._delivery.detach(session)
+
     def left(self, session: Session) -> None:
         self.directory.remove(self._record(session))
 

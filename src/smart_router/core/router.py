@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import structlog
 
-from smart_router.brokers.base import Broker, Capability, Entry, PutResult
+from smart_router.brokers.base import Broker, Capability, Entry, PutDone, PutResult
 from smart_router.core.access import Permissions, forbidden
 from smart_router.core.actions import Context, rest_of
 from smart_router.core.endpoints import Endpoints
@@ -119,6 +119,20 @@ class Router:
             self._refuse(session, error, type_, reply)
             return None
         return self._run(route, context, reply)
+
+    def publish(self, sender: str, entries: list[Entry], done: PutDone) -> None:
+        """Puts what no session sends at this moment: a dead letter again. Raises Refused: then nothing is put."""
+        if self.draining:
+            raise Refused("shutting_down", "This node is going down: ask another one.")
+        self.open_mailboxes(sender, [entry.address for entry in entries])
+        self._tell_queued(entries)
+        self._broker.put(entries, done)
+
+    def open_mailboxes(self, sender: str, addresses: Iterable[str]) -> None:
+        """Those that are not there yet count against the endpoint's and the sender's limit. Raises Refused."""
+        new = {address for address in addresses if not self._broker.exists(address)}
+        if new:
+            self._new_mailboxes.open(sender, [self.endpoints.target(address).endpoint for address in new])
 
     # the steps
 
@@ -241,10 +255,7 @@ class Router:
             self._answer_first(context, _encode({"error": error.as_dict()}))
             self._refuse(session, error, context.type, reply)
             return
-        self._published += len(entries)
-        if self._events.wanted("message.queued"):
-            for entry in entries:
-                self._events.emit("message.queued", message_id=entry.message.id, actor_id=entry.address)
+        self._tell_queued(entries)
         key = context.envelope.options.id
         if reply is None and key is None:
             if entries:
@@ -257,18 +268,22 @@ class Router:
         done = functools.partial(self._done, context, answer, reply)
         self._broker.put(entries, done, (session.actor, key, answer) if key is not None else None)
 
+    def _tell_queued(self, entries: list[Entry]) -> None:
+        self._published += len(entries)
+        if self._events.wanted("message.queued"):
+            for entry in entries:
+                self._events.emit("message.queued", message_id=entry.message.id, actor_id=entry.address)
+
     def _access(self, publisher: Permissions, entries: list[Entry]) -> None:
         for entry in entries:
             if not publisher.may(entry.address, entry.message.type):
                 raise forbidden(f"publish {entry.message.type!r} to {entry.address!r}", address=entry.address)
 
     def _open_mailboxes(self, session: Session, entries: list[Entry]) -> None:
-        """A mailbox that is not there yet counts against the endpoint's and the sender's limit."""
         exists = self._broker.exists
         for entry in entries:
             if not exists(entry.address):
-                new = {each.address for each in entries if not exists(each.address)}
-                self._new_mailboxes.open(session.actor, [self.endpoints.target(address).endpoint for address in new])
+                self.open_mailboxes(session.actor, [each.address for each in entries])
                 return
 
     # answers

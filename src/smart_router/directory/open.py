@@ -12,7 +12,7 @@ __all__ = ["make_directory"]
 
 def make_directory(setting: str | None, broker: str, bus: Bus, clock: Clock) -> Directory:
     """Not open yet. `setting`: `bus`, a Redis URL, or None: as `broker` has it. Raises ConfigError."""
-    kind = setting or {"embedded": "local"}.get(broker.partition("://")[0], "")
+    kind = setting or {"embedded": "local", "redis": "bus", "rediss": "bus"}.get(broker.partition("://")[0], "")
     if kind == "local":
         from smart_router.directory.local import LocalDirectory
 
