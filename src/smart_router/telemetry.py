@@ -178,6 +178,7 @@ METRICS: Final[dict[str, Metric]] = {
     "smart_router_listener_http": Metric("gauge", "Open HTTP connections"),
     "smart_router_listener_addresses": Metric("gauge", "Peer addresses that are counted"),
     "smart_router_listener_handshakes_waiting": Metric("gauge", "WebSocket handshakes waiting for their turn"),
+    "smart_router_listener_read_buffers": Metric("gauge", "Bytes that WebSockets hold of unfinished messages"),
     "smart_router_listener_accepted_total": Metric("counter", "Connections accepted"),
     "smart_router_listener_connections_refused_total": Metric("counter", "Connections over a limit or while draining"),
     "smart_router_listener_half_open_closed_total": Metric(
@@ -203,6 +204,9 @@ METRICS: Final[dict[str, Metric]] = {
         "counter", "WebSockets ended for a broken rule or a handler that raised"
     ),
     "smart_router_listener_control_floods_total": Metric("counter", "WebSockets ended for too many control frames"),
+    "smart_router_listener_buffers_closed_total": Metric(
+        "counter", "WebSockets ended because the node's read buffers were full"
+    ),
     "smart_router_listener_handler_errors_total": Metric("counter", "WebSocket handlers that raised"),
     "smart_router_listener_pings_total": Metric("counter", "WebSocket pings sent"),
     "smart_router_listener_pongs_total": Metric("counter", "WebSocket pongs received"),

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from smart_router.gateways.parser import Parser, feed, open_parser
+from smart_router.gateways.parser import Parser, feed, grown, open_parser
 from smart_router.gateways.websocket import WebSocket
 from tests.gateways.raw import frame
 
@@ -45,6 +45,18 @@ async def test_the_played_handshake_leaves_an_empty_small_buffer() -> None:
     parser, listener = opened()
     assert (listener.frames, listener.codes) == ([], [])
     assert 1024 <= len(parser.get_buffer(-1)) <= 2048
+
+
+@pytest.mark.parametrize("size", [10, 1000, 10_000, 100_000])
+async def test_what_a_buffer_has_grown_by_is_seen_from_its_free_end(size: int) -> None:
+    parser, _ = opened(200_000)
+    assert grown(parser) == 0
+    whole = frame(2, bytes(size))
+    for cut in range(0, len(whole), 500):
+        feed(parser, whole[cut : cut + 500])
+        received = min(cut + 500, len(whole))
+        assert received / 8 - 2048 <= grown(parser) <= 2.5 * received
+    assert size - 2048 <= grown(parser) == len(parser.get_buffer(0)) - 1792
 
 
 async def test_frames_come_with_their_bits_and_what_is_behind_them() -> None:

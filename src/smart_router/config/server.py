@@ -123,7 +123,8 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `connections_per_address`: loopback is not counted; `half_open_per_address`: unfinished and older than a second;
     `handshakes_at_once`: more wait, and beyond ten times that get 503. The rest is per connection: `namespaces`
     (`namespace_bytes` a name), `nesting` of JSON, `attachments` of a packet, `packets_per_post`, `fragments` of a
-    WebSocket message. What we await from a client is bounded by its sessions' windows.
+    WebSocket message. `read_buffers`: bytes that all WebSockets together may hold of messages that are not whole yet;
+    over it those that hold most are closed. What we await from a client is bounded by its sessions' windows.
     """
 
     handshake_timeout: PositiveSeconds = 10.0
@@ -141,6 +142,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     attachments: Count = 10
     packets_per_post: Positive = 1_024
     fragments: Positive = 1_024
+    read_buffers: Annotated[int, Meta(ge=1_048_576)] = 268_435_456
 
 
 def _gateways() -> list[GatewaySettings]:
@@ -188,8 +190,9 @@ class HealthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[broker]`. `url`: `embedded://` (in the data folder), `embedded://PATH` (that folder), `embedded://memory`
-    (nothing on disk: a restart forgets all). `commit_delay`: seconds that a group commit waits at most for more; 0: at
-    once."""
+    (nothing on disk: a restart forgets all), `redis://…` (docs/brokers.md). `commit_delay`: seconds that a group commit
+    waits at most for more; 0: at once. `lease`: seconds after which what a silent node held goes to others (Redis)."""
 
     url: str = "embedded://"
     commit_delay: Annotated[float, Meta(ge=0, le=1)] = 0.005
+    lease: Annotated[float, Meta(ge=0.1, le=300)] = 10.0

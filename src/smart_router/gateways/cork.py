@@ -38,6 +38,7 @@ class Counters:
         self.websockets_closed = 0
         self.websockets_failed = 0
         self.control_floods = 0
+        self.buffers_closed = 0
         self.handler_errors = 0
         self.pings = 0
         self.pongs = 0

@@ -118,6 +118,7 @@ def _listener_settings(settings: Settings) -> ListenerSettings:
         tls=server_context(tls.certificate, tls.key, tls.minimum) if tls is not None else None,
         max_message=max(gateway.max_payload for gateway in server.gateways),
         fragments=limits.fragments,
+        read_buffers=limits.read_buffers,
         head_bytes=limits.header_bytes,
         head_count=limits.headers,
         body_bytes=max(limits.body_bytes, *(gateway.max_payload for gateway in server.gateways)),

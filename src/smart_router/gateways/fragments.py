@@ -27,6 +27,11 @@ class Fragments:
         if len(self._parts) >= self._frames:
             raise ProtocolError("too many fragments", close_code=1009)
 
+    @property
+    def size(self) -> int:
+        """Bytes collected."""
+        return self._size
+
     def add(self, data: bytes) -> None:
         self._parts.append(data)
 

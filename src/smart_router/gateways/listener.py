@@ -140,6 +140,7 @@ class Listener:
         for websocket in list(service.cork.open):
             websocket.abort()
         await service.until_empty()
+        service.buffers.close()
         if service.state.tasks:
             await asyncio.wait(service.state.tasks, timeout=self._settings.close_timeout)
         for task in list(service.state.tasks):
@@ -158,6 +159,7 @@ class Listener:
             http=len(service.state.connections),
             addresses=len(service.peers),
             handshakes_waiting=len(service.gate),
+            read_buffers=service.buffers.held,
             **vars(service.counters),
         )
 

@@ -14,7 +14,7 @@ from picows import picows as _picows
 if TYPE_CHECKING:
     from smart_router.gateways.websocket import WebSocket
 
-__all__ = ["Parser", "feed", "open_parser"]
+__all__ = ["Parser", "feed", "grown", "open_parser"]
 
 
 class _Silent:
@@ -38,6 +38,8 @@ _HEAD = (
 )
 _RESPONSE = WSUpgradeResponse.create_101_response()
 _CLOSE = 0x88
+_BUFFER = 2048  # bytes that a connection begins with, the least that picows allows
+_FREE = 1792  # of these for data
 
 
 class Parser(Protocol):
@@ -100,13 +102,27 @@ def open_parser(socket: WebSocket, max_frame: int) -> Parser:
     requests: list[Any] = []
     parser = _picows.WSProtocol(  # type: ignore[attr-defined]
         None, None, False, listener, _SILENT, True, None, False, 20, 20, WSAutoPingStrategy.PING_WHEN_IDLE,
-        False, max_frame, None, 2048,
+        False, max_frame, None, _BUFFER,
     )  # fmt: skip
     parser.connection_made(_Wire(socket))
     feed(parser, _HEAD)
     requests[0].headers = None  # 1 kB that nobody reads again
     requests[0].path = None
     return cast(Parser, parser)
+
+
+def grown(parser: Parser) -> int:
+    """Bytes that its buffer has grown by, as far as can be told from outside.
+
+    The buffer doubles when it is nearly full, and shows its free end only. Idle: exact. In a frame it may be half of
+    the truth; an eighth for who stops just before the buffer doubles, until its heartbeat fails, for a frame lets no
+    pong through.
+    """
+    free = len(parser.get_buffer(0))
+    size = _FREE
+    while size < free:
+        size *= 2
+    return size - _FREE
 
 
 def feed(parser: Parser, data: bytes) -> None:

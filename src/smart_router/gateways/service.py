@@ -16,6 +16,7 @@ from smart_router.gateways.cork import Cork
 from smart_router.gateways.origin import OriginRule
 from smart_router.gateways.peers import Peer, Peers
 from smart_router.gateways.proxy import TrustedProxies
+from smart_router.gateways.read_buffers import ReadBuffers
 from smart_router.gateways.request import HttpRequest, Refusal
 from smart_router.gateways.settings import ListenerSettings
 
@@ -96,6 +97,8 @@ class Service:
         self.cork.close_timeout = settings.close_timeout
         self.cork.control_per_second = settings.control_frames_per_second
         self.cork.fragments = settings.fragments
+        self.buffers = ReadBuffers(self.cork, settings.read_buffers)
+        deadlines.watch(self.buffers)
         self.access = self.cork.access = AccessLog(self.clock) if settings.access_log else None
         self.counters = self.cork.counters
         self.gate = Gate(settings.handshakes_at_once, loop.call_soon)

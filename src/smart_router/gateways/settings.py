@@ -19,6 +19,7 @@ class ListenerSettings(msgspec.Struct, frozen=True, kw_only=True):
     backlog: int = 2048
     max_message: int = 131_072  # one WebSocket message with all its fragments, unless HttpRequest.max_message is set
     fragments: int = 1_024  # frames of one WebSocket message
+    read_buffers: int = 268_435_456  # of all WebSockets, for what is no whole message yet; over it the largest end
     head_bytes: int = 16_384
     head_count: int = 100
     body_bytes: int = 1_048_576
@@ -54,6 +55,7 @@ class ListenerStatistics(NamedTuple):
     http: int
     addresses: int
     handshakes_waiting: int
+    read_buffers: int  # bytes that WebSockets held at the last look, beyond what each begins with
     accepted: int
     connections_refused: int  # 503: over the limit in all or per address, or draining
     half_open_closed: int  # the oldest of too many without a request head
@@ -71,6 +73,7 @@ class ListenerStatistics(NamedTuple):
     websockets_closed: int
     websockets_failed: int  # of these: the peer broke RFC 6455 or a limit, or a handler raised
     control_floods: int
+    buffers_closed: int  # of these: held most when all together held too much
     handler_errors: int
     pings: int
     pongs: int

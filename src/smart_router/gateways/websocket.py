@@ -21,7 +21,7 @@ from smart_router.gateways.frames import CLOSE, NO_CODE, PONG, close_payload, pa
 from smart_router.gateways.handler import NOBODY, WebSocketHandler
 from smart_router.gateways.linger import Linger
 from smart_router.gateways.outgoing import CLOSING, ENDED, Outgoing
-from smart_router.gateways.parser import Parser, feed, open_parser
+from smart_router.gateways.parser import Parser, feed, grown, open_parser
 from smart_router.gateways.peers import Peer
 from smart_router.gateways.request import HttpRequest
 
@@ -34,6 +34,7 @@ _PING: Final = WSMsgType.PING
 _PONG: Final = WSMsgType.PONG
 
 _LARGE: Final = 16_384  # a frame above leaves the parser with a buffer worth giving back
+_TRY_LATER: Final = 1013
 _NO_FRAME: Final = 1006  # "the connection went without a close frame"; never on the wire
 
 
@@ -223,7 +224,19 @@ class WebSocket(Outgoing):
         self._parser = open_parser(self, self.request.max_message)
         self._transport.set_protocol(cast(asyncio.BaseProtocol, self._parser))
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory for what is no whole message yet, beyond what each connection has (read_buffers.py)."""
+        message = self._message
+        buffer = 0 if self._parser is None else grown(self._parser)
+        return buffer if message is None else buffer + message.size
+
     # Ends
+
+    def shed(self) -> None:
+        """Others need its memory: closed at once with 1013, which tells a client to come back later."""
+        self._fail(_TRY_LATER, "the node's read buffers are full: come again later")
+        self._parser = None
 
     def _peer_closes(self, code: int, reason: str) -> None:
         if not self._state:
