@@ -248,10 +248,10 @@ def test_all_mistakes_are_told_at_once_in_the_files_order(tmp_path: Path) -> Non
 
 def test_a_flag_is_named_in_its_mistake() -> None:
     with pytest.raises(ConfigError) as caught:
-        load_settings(None, {}, {"--broker": "redis://x", "--port": 70000})
+        load_settings(None, {}, {"--broker": "mqtt://x", "--port": 70000})
     assert caught.value.problems == [
         "--port: expected `int` <= 65535",
-        "--broker: `redis://` comes with a later version: use `embedded://`",
+        "--broker: write `embedded://`, `embedded://memory` or `embedded://` and a folder",
     ]
 
 

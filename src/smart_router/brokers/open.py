@@ -28,7 +28,7 @@ def make_broker(
     """
     scheme, separator, rest = settings.url.partition("://")
     if scheme in ("redis", "rediss"):
-        return _redis(settings.url, clock, on_end, on_warning)
+        return _redis(settings, clock, on_end, on_warning)
     if scheme != "embedded" or not separator:
         raise ConfigError([f"broker: {scheme}:// is not offered by this version: use embedded://"])
     from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions
@@ -38,10 +38,11 @@ def make_broker(
     return EmbeddedBroker(url, clock, options=options, on_end=on_end, on_failed=on_failed)
 
 
-def _redis(url: str, clock: Clock, on_end: OnEnd, on_warning: Callable[[str], None]) -> Broker:
+def _redis(settings: BrokerSettings, clock: Clock, on_end: OnEnd, on_warning: Callable[[str], None]) -> Broker:
     try:
-        from smart_router.brokers.redis import RedisBroker
+        from smart_router.brokers.redis import RedisBroker, RedisOptions
         from smart_router.redis.url import RedisUrl
     except ImportError as error:
         raise ConfigError(["broker: redis:// needs an extra: pip install 'smart-router[redis]'"]) from error
-    return RedisBroker(RedisUrl(url), clock, on_end=on_end, on_warning=on_warning)
+    options = RedisOptions(lease=settings.lease)
+    return RedisBroker(RedisUrl(settings.url), clock, options=options, on_end=on_end, on_warning=on_warning)
