@@ -68,6 +68,7 @@ def installation(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     finally:
         for node in installation.nodes:
             node.kill()
+            node.stop()
     assert "Traceback (most recent call last)" not in installation.logs()
 
 
@@ -309,6 +310,7 @@ async def test_what_a_killed_node_held_comes_to_the_next(peers: Peers) -> None:
     for number in range(10):
         await bob.say("ui/456/held", number)
     await asyncio.to_thread(victim.kill)
+    await asyncio.to_thread(victim.stop)  # closes what it was read through
     installation.nodes.remove(victim)
     held.cut()
     again = await peers.join(1, "ui/456/held")
