@@ -10,7 +10,12 @@ from smart_router.bus.base import BusStatistics, Listener
 from smart_router.bus.topics import Topics
 from smart_router.errors import StorageError
 
-__all__ = ["LocalBus", "LocalExchange"]
+__all__ = ["LocalBus", "LocalExchange", "from_url"]
+
+
+def from_url(url: str, node: str) -> LocalBus:
+    """Of an `embedded://` broker: there are no other nodes."""
+    return LocalBus(node)
 
 
 class LocalExchange:

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, NamedTuple, cast
+
 from smart_router.bus.base import Bus
 from smart_router.clock import Clock
 from smart_router.errors import ConfigError
 
-__all__ = ["make_bus"]
+__all__ = ["PROVIDERS", "Provider", "make_bus"]
 
 
-def make_bus(url: str, node: str, clock: Clock) -> Bus:
+class Provider(NamedTuple):
+    """Where the class is; `extra`: what to install for it, "" when nothing is missing without."""
+
+    module: str
+    make: str
+    """A callable of the module: (URL, node's id) → Bus."""
+    extra: str = ""
+
+
+PROVIDERS: Final[dict[str, Provider]] = {
+    "embedded": Provider("smart_router.bus.local", "from_url"),
+    "redis": Provider("smart_router.bus.redis", "from_url", "redis"),
+    "rediss": Provider("smart_router.bus.redis", "from_url", "redis"),
+}
+
+
+def make_bus(url: str, node: str, clock: Clock, providers: Mapping[str, Provider] = PROVIDERS) -> Bus:
     """Not open yet. `url`: the broker's. Raises ConfigError."""
     scheme = url.partition("://")[0]
-    if scheme in ("redis", "rediss"):
-        try:
-            from smart_router.bus.redis import RedisBus
-            from smart_router.redis.url import RedisUrl
-        except ImportError as error:
-            raise ConfigError(["broker: redis:// needs an extra: pip install 'smart-router[redis]'"]) from error
-        return RedisBus(RedisUrl(url), node)
-    if scheme != "embedded":
-        raise ConfigError([f"broker: {scheme}:// is not offered by this version: use embedded://"])
-    from smart_router.bus.local import LocalBus
-
-    return LocalBus(node)
+    provider = providers.get(scheme)
+    if provider is None:
+        offered = ", ".join(f"{name}://" for name in providers)
+        raise ConfigError([f"broker.url: {scheme}:// is not offered by this version; there is: {offered}"])
+    try:
+        module = import_module(provider.module)
+    except ModuleNotFoundError as error:
+        if not provider.extra:
+            raise
+        text = f"needs the package {error.name}: pip install 'smart-router[{provider.extra}]'"
+        raise ConfigError([f"broker.url: {scheme}:// {text}"]) from error
+    return cast(Bus, getattr(module, provider.make)(url, node))

@@ -18,7 +18,7 @@ from smart_router.redis.base import Reply
 from smart_router.redis.client import Redis
 from smart_router.redis.url import RedisUrl
 
-__all__ = ["RedisBus"]
+__all__ = ["RedisBus", "from_url"]
 
 _TAG: Final = "bus"
 """All is published through one server of a Cluster, so that the order holds; it carries it to the others."""
@@ -26,6 +26,11 @@ _TAG: Final = "bus"
 _FORM: Final = b"1"
 _PROBE_EVERY: Final = 0.05
 _FAREWELL: Final = 2.0
+
+
+def from_url(url: str, node: str) -> RedisBus:
+    """`url`: the broker's. Raises ConfigError."""
+    return RedisBus(RedisUrl(url), node)
 
 
 class RedisBus:
