@@ -95,7 +95,7 @@ class _RedisCluster(Broker):
     can_be_killed = True
 
     def __init__(self, cluster: RedisCluster) -> None:
-        super().__init__(cluster.url)
+        super().__init__(f"redis://{','.join(f'127.0.0.1:{node.port}' for node in cluster.nodes)}/0")
         self.places = []  # its nodes tell their places themselves
         self._cluster = cluster
 

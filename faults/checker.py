@@ -46,6 +46,8 @@ class Verdict(msgspec.Struct):
     """Sent, never answered."""
     refused: int = 0
     """Sent, and in the end refused with an error that is not temporary."""
+    longest_wait: float = 0.0
+    """Seconds from a message's making to its first arrival, at most."""
     answers_differ: int = 0
     """Repeats that were answered with another `id` than the first time."""
 
@@ -126,6 +128,8 @@ class _Book:
         elif message in self._arrived:
             self._repeat(message, record)
         else:
+            assert sent is not None
+            self._verdict.longest_wait = max(self._verdict.longest_wait, record.t - sent.t)
             self._first(message, record)
             self._arrived[message].add(record.id)
 

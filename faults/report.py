@@ -30,7 +30,7 @@ _END = "<!-- end -->"
 
 def table(outcomes: Iterable[Outcome]) -> str:
     """One row per scenario and class, as Markdown."""
-    heads = ("scenario", "class", *(name.replace("_", " ") for name in _COUNTS), "back within", "RSS")
+    heads = ("scenario", "class", *(name.replace("_", " ") for name in _COUNTS), "longest wait", "back within", "RSS")
     rows = [heads, tuple("---" if n < 2 else "--:" for n in range(len(heads)))]
     for outcome in outcomes:
         rows += [_row(outcome, verdict) for verdict in outcome.verdicts]
@@ -61,4 +61,5 @@ def faults(outcomes: Iterable[Outcome]) -> str:
 def _row(outcome: Outcome, verdict: Verdict) -> tuple[str, ...]:
     back = "–" if outcome.slowest_return is None else f"{outcome.slowest_return:.1f} s"
     figures = (str(getattr(verdict, name)) for name in _COUNTS)
-    return (outcome.scenario, verdict.name, *figures, back, f"{outcome.resident / 1e6:.0f} MB")
+    wait = f"{verdict.longest_wait:.1f} s"
+    return (outcome.scenario, verdict.name, *figures, wait, back, f"{outcome.resident / 1e6:.0f} MB")
