@@ -13,12 +13,19 @@ import msgspec
 
 __all__ = [
     "ACTOR_ID",
+    "ANSWER",
     "NO_OPTIONS",
+    "RECEIPTS",
+    "TELL_DELIVERED",
+    "TELL_FAILED",
+    "TELL_QUEUED",
+    "TELL_READ",
     "Envelope",
     "Message",
     "Options",
     "decode_envelope",
     "is_address",
+    "wants_of",
 ]
 
 ACTOR_ID: Final = re.compile(r"[A-Za-z0-9._~@:+\-]{1,128}\Z")
@@ -48,6 +55,23 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False,
 
 NO_OPTIONS: Final = Options()
 
+TELL_QUEUED: Final = 1
+TELL_DELIVERED: Final = 2
+TELL_READ: Final = 4
+TELL_FAILED: Final = 8
+ANSWER: Final = 16
+
+RECEIPTS: Final = {"queued": TELL_QUEUED, "delivered": TELL_DELIVERED, "read": TELL_READ, "failed": TELL_FAILED}
+"""What `options.receipt` may list."""
+
+
+def wants_of(options: Options) -> int:
+    """`Message.wants`, of options that have been checked."""
+    wants = ANSWER if options.reply is not None else 0
+    for name in options.receipt or ():
+        wants |= RECEIPTS[name]
+    return wants
+
 
 class Envelope(msgspec.Struct, gc=False):
     """What of a message is decoded, once. `metadata`, `payload` and other keys stay bytes until an action looks.
@@ -75,7 +99,8 @@ decode_envelope: Final = msgspec.json.Decoder(Envelope).decode
 class Message(msgspec.Struct, gc=False):
     """One routed message as every broker keeps it. `expires_at`: wall ms, 0: never.
 
-    `key`: the sender's `options.id`.
+    `key`: the sender's `options.id`. `wants`: what the sender is to be told (`RECEIPTS`, `ANSWER`), 0: nothing.
+    `asker`: the node at which it waits for the reply.
     """
 
     id: str
@@ -88,6 +113,8 @@ class Message(msgspec.Struct, gc=False):
     expires_at: int = 0
     supersede: str | None = None
     key: str | None = None
+    wants: int = 0
+    asker: str | None = None
 
     @property
     def size(self) -> int:

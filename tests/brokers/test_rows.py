@@ -1,5 +1,6 @@
 """Rows of the journal: back as they were, or CorruptRow (fuzz target 12)."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +22,10 @@ MESSAGES = st.builds(
     expires_at=st.integers(0, 1 << 62),
     supersede=st.none() | TEXT,
     key=st.none() | TEXT,
+    wants=st.integers(1, 31),
+    asker=st.none() | TEXT,
 )
+MESSAGES |= MESSAGES.map(lambda message: msgspec.structs.replace(message, wants=0, asker=None))
 
 
 @given(MESSAGES, st.integers(1, 1 << 62))

@@ -508,7 +508,13 @@ class BrokerContract:
     async def test_a_message_comes_back_whole(self, bench: Bench) -> None:
         wall = bench.place.clock.wall_ms()
         sent = bench.message(
-            body='{"text":"žluť"}'.encode(), attachments=(b"\0\1", b""), priority=7, key="k", expires_at=wall + 99_000
+            body='{"text":"žluť"}'.encode(),
+            attachments=(b"\0\1", b""),
+            priority=7,
+            key="k",
+            expires_at=wall + 99_000,
+            wants=31,
+            asker="node-1",
         )
         done: asyncio.Future[PutResult] = asyncio.get_running_loop().create_future()
         bench.broker.put([Entry(sent, BOX, POLICY)], done.set_result)

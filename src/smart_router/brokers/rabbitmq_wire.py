@@ -18,7 +18,7 @@ from smart_router.amqp import decode_properties
 from smart_router.errors import ProtocolError
 from smart_router.message import Message
 
-__all__ = ["Arrival", "Meta", "decode", "death_of", "encode", "encode_token"]
+__all__ = ["Arrival", "Meta", "death_of", "decode", "encode", "encode_token"]
 
 VERSION: Final = 1
 _HEAD: Final = struct.Struct(">HI4sI")
@@ -50,6 +50,8 @@ class Meta(msgspec.Struct, array_like=True, gc=False, frozen=True):
     end: str = ""
     reason: str = ""
     lane: int = -1
+    wants: int = 0
+    asker: str | None = None
 
 
 class Arrival(msgspec.Struct, gc=False):
@@ -85,6 +87,8 @@ def encode(
         address,
         repeated,
         *end,
+        wants=message.wants,
+        asker=message.asker,
     )
     return _properties(meta, durable, ttl)
 
@@ -143,6 +147,8 @@ def decode(properties: bytes, body: bytes) -> Arrival | None:
             meta.expires_at,
             meta.supersede,
             meta.key,
+            meta.wants,
+            meta.asker,
         ),
     )
 

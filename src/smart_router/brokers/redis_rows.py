@@ -31,6 +31,10 @@ _OVERFLOW: Final = {Overflow.DROP_OLDEST: 0, Overflow.DROP_NEWEST: 1, Overflow.R
 _encode: Final = msgspec.msgpack.Encoder().encode
 _Rest = tuple[str, str, int, str, bytes, tuple[bytes, ...], int, int, str | None, str | None]
 _decode: Final = msgspec.msgpack.Decoder(_Rest).decode
+_LongRest = tuple[str, str, int, str, bytes, tuple[bytes, ...], int, int, str | None, str | None, int, str | None]
+_decode_long: Final = msgspec.msgpack.Decoder(_LongRest).decode
+_SUPERSEDES: Final = 1
+_WANTS: Final = 2  # the rest has two more: what the sender is to be told
 
 
 class ForeignRow(StorageError):
@@ -45,26 +49,29 @@ def text(data: bytes) -> msgspec.Raw:
 def encode_row(message: Message, deadline: float) -> msgspec.Raw:
     """Ready to stand in a call. `deadline`: ms of the nodes' common time, 0: never."""
     body, attachments, supersede = message.body, message.attachments, message.supersede
-    rest = _encode(
-        (
-            message.id,
-            message.sender,
-            message.at,
-            message.type,
-            body,
-            attachments,
-            message.priority,
-            message.expires_at,
-            supersede,
-            message.key,
-        )
+    fields: tuple[object, ...] = (
+        message.id,
+        message.sender,
+        message.at,
+        message.type,
+        body,
+        attachments,
+        message.priority,
+        message.expires_at,
+        supersede,
+        message.key,
     )
+    flags = 0
+    if message.wants:
+        flags = _WANTS
+        fields = (*fields, message.wants, message.asker)
+    rest = _encode(fields)
     size = len(body) + sum(map(len, attachments)) if attachments else len(body)
     if supersede is None:
-        return msgspec.Raw(_TEXT_AND_HEAD.pack(0xDB, len(rest) + 14, _VERSION, 0, size, deadline) + rest)
+        return msgspec.Raw(_TEXT_AND_HEAD.pack(0xDB, len(rest) + 14, _VERSION, flags, size, deadline) + rest)
     key = supersede.encode()[:65_535]
     length = len(rest) + 16 + len(key)
-    head = _TEXT_AND_HEAD.pack(0xDB, length, _VERSION, 1, size, deadline)
+    head = _TEXT_AND_HEAD.pack(0xDB, length, _VERSION, flags | _SUPERSEDES, size, deadline)
     return msgspec.Raw(b"".join((head, _LENGTH.pack(len(key)), key, rest)))
 
 
@@ -73,14 +80,13 @@ def decode_row(row: bytes) -> Message:
     try:
         version, flags, _, _ = _HEAD.unpack_from(row)
         start = _HEAD.size
-        if flags & 1:
+        if flags & _SUPERSEDES:
             start += 2 + _LENGTH.unpack_from(row, start)[0]
         if version != _VERSION:
             raise ForeignRow("not a message of ours")
-        identifier, sender, at, type_, body, attachments, priority, expires_at, supersede, key = _decode(row[start:])
+        return Message(*(_decode_long(row[start:]) if flags & _WANTS else _decode(row[start:])))
     except (struct.error, msgspec.DecodeError) as error:
         raise ForeignRow("not a message of ours") from error
-    return Message(identifier, sender, at, type_, body, attachments, priority, expires_at, supersede, key)
 
 
 def policy_words(policy: MailboxPolicy) -> tuple[int, int, int, int, int, int]:

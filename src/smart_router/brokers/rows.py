@@ -20,12 +20,16 @@ __all__ = ["CorruptRow", "Head", "decode_head", "decode_row", "encode_row"]
 
 _HEAD: Final = struct.Struct("<IBBBxHIq")
 _CRC: Final = struct.Struct("<I")
+_FLAGS: Final = 5  # where they stand in the head
 _VERSION: Final = 1
 _SUPERSEDES: Final = 1
+_WANTS: Final = 2  # the rest has two more: what the sender is to be told
 
 _Rest = tuple[str, str, int, str, bytes, tuple[bytes, ...], str | None, str | None]
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(_Rest)
+_LongRest = tuple[str, str, int, str, bytes, tuple[bytes, ...], str | None, str | None, int, str | None]
+_long_decoder: Final = msgspec.msgpack.Decoder(_LongRest)
 
 
 class CorruptRow(StorageError):
@@ -44,19 +48,21 @@ class Head(NamedTuple):
 
 def encode_row(seq: int, address: str, message: Message) -> bytes:
     name = address.encode()
-    rest = _encoder.encode(
-        (
-            message.id,
-            message.sender,
-            message.at,
-            message.type,
-            message.body,
-            message.attachments,
-            message.supersede,
-            message.key,
-        )
+    fields: tuple[object, ...] = (
+        message.id,
+        message.sender,
+        message.at,
+        message.type,
+        message.body,
+        message.attachments,
+        message.supersede,
+        message.key,
     )
     flags = 0 if message.supersede is None else _SUPERSEDES
+    if message.wants:
+        flags |= _WANTS
+        fields = (*fields, message.wants, message.asker)
+    rest = _encoder.encode(fields)
     priority = min(max(message.priority, 0), 9)
     head = _HEAD.pack(0, _VERSION, flags, priority, len(name), message.size, message.expires_at)
     data = b"".join((head[4:], name, rest))
@@ -71,7 +77,7 @@ def decode_head(seq: int, data: bytes) -> Head:
             raise CorruptRow(f"row {seq} of the journal is damaged")
         end = _HEAD.size + length
         address = data[_HEAD.size : end].decode()
-        supersede = _decoder.decode(memoryview(data)[end:])[6] if flags & _SUPERSEDES else None
+        supersede = _rest(flags, data, end)[6] if flags & _SUPERSEDES else None
     except (struct.error, UnicodeDecodeError, msgspec.DecodeError) as error:
         raise CorruptRow(f"row {seq} of the journal is damaged") from error
     if not is_address(address) or priority > 9:
@@ -83,10 +89,10 @@ def decode_row(seq: int, data: bytes) -> tuple[str, Message]:
     """(address, message) of a row; CorruptRow for anything that `encode_row` did not write."""
     head = decode_head(seq, data)
     try:
-        rest = _decoder.decode(memoryview(data)[_HEAD.size + len(head.address) :])
+        rest = _rest(data[_FLAGS], data, _HEAD.size + len(head.address))
     except msgspec.DecodeError as error:
         raise CorruptRow(f"row {seq} of the journal is damaged") from error
-    identifier, sender, at, type_, body, attachments, supersede, key = rest
+    identifier, sender, at, type_, body, attachments, supersede, key, wants, asker = rest
     message = Message(
         id=identifier,
         sender=sender,
@@ -98,5 +104,12 @@ def decode_row(seq: int, data: bytes) -> tuple[str, Message]:
         expires_at=head.expires_at,
         supersede=supersede,
         key=key,
+        wants=wants,
+        asker=asker,
     )
     return head.address, message
+
+
+def _rest(flags: int, data: bytes, start: int) -> _LongRest:
+    packed = memoryview(data)[start:]
+    return _long_decoder.decode(packed) if flags & _WANTS else (*_decoder.decode(packed), 0, None)
