@@ -1,6 +1,7 @@
 """A Redis of the tests' own, as the place of brokers for the contract suite."""
 
 import asyncio
+from collections.abc import Sequence
 
 import structlog
 
@@ -19,10 +20,10 @@ LEASE = 0.3
 class RedisPlace:
     """Each test has keys of its own; brokers are nodes of one installation."""
 
-    def __init__(self, server: OwnRedis) -> None:
+    def __init__(self, url: str, servers: Sequence[OwnRedis]) -> None:
         self.clock = FakeClock()
-        self.server = server
-        self.url = f"{server.url}?prefix={unique('test')}:"
+        self.servers = servers
+        self.url = f"{url}?prefix={unique('test')}:"
 
     def make(self, *, lease: float = LEASE) -> RedisBroker:
         nowhere = structlog.wrap_logger(structlog.ReturnLogger())
@@ -48,7 +49,9 @@ class RedisPlace:
 
     async def take_storage_away(self, broker: Broker) -> None:
         """It takes nothing more."""
-        await asyncio.to_thread(self.server.call, "CONFIG", "SET", "maxmemory", "1")
+        for server in self.servers:
+            await asyncio.to_thread(server.call, "CONFIG", "SET", "maxmemory", "1")
 
     def give_storage_back(self, broker: Broker) -> None:
-        self.server.call("CONFIG", "SET", "maxmemory", "0")
+        for server in self.servers:
+            server.call("CONFIG", "SET", "maxmemory", "0")

@@ -20,4 +20,4 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
 class TestRedis(BrokerContract):
     @pytest.fixture
     def place(self, server: OwnRedis) -> Place:
-        return RedisPlace(server)
+        return RedisPlace(server.url, [server])

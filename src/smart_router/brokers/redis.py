@@ -167,7 +167,11 @@ class RedisBroker(Operations):
             await self.redis.close()
             raise
         self._answered_at = self._loop.time()
-        self._beat = self._loop.call_later(self._beat_every, self._keep_time)
+        self._beat = self._loop.call_later(self._beat_every, self._begin)
+
+    def _begin(self) -> None:
+        self.sweep()
+        self._keep_time()
 
     def _warn(self, text_: str) -> None:
         self._log.warning("redis_persistence", reason=text_)
@@ -447,7 +451,8 @@ class RedisBroker(Operations):
         for part in self._partitions:
             if part.call is not None:
                 part.resend()
-        self.sweep()
+        if self._beat is not None:
+            self.sweep()
 
     def _down(self, _reason: str) -> None:
         if self._giving_up is None and not self._closed:
