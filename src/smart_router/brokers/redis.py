@@ -167,6 +167,9 @@ class RedisBroker(Operations):
             await self.redis.close()
             raise
         self._answered_at = self._loop.time()
+        for part in self._partitions:
+            part.sweep(only_the_dead=True)
+        await self._settled()
         self._beat = self._loop.call_later(self._beat_every, self._begin)
 
     def _begin(self) -> None:

@@ -28,6 +28,8 @@ __all__ = ["Call", "Host", "Partition"]
 
 _RETRY: Final = 0.05
 _RESET: Final = 1.0
+_SWEEP: Final = 1
+_BURY: Final = 2
 _NONE: Final = ()
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -67,7 +69,7 @@ class Call:
 
     __slots__ = ("first_sent", "guest", "keys", "refuse", "retry", "sections", "sent", "sweep", "when_full")
 
-    def __init__(self, sections: list[tuple[Box, Section]], keys: list[tuple[bytes, bytes]], *, sweep: bool) -> None:
+    def __init__(self, sections: list[tuple[Box, Section]], keys: list[tuple[bytes, bytes]], *, sweep: int) -> None:
         self.sections = sections
         self.keys = keys
         self.sweep = sweep
@@ -89,7 +91,7 @@ class Partition:
         self.call: Call | None = None
         self.life = 1
         self.lease_until = 0.0
-        self.sweeps = False
+        self.sweeps = 0
         self.keys: list[tuple[bytes, bytes]] = []
         self.dirty: list[Box] = []
         self.doubtful: list[tuple[Call, list[Any]]] = []
@@ -132,12 +134,12 @@ class Partition:
         """Whose turn is it, and what waits?"""
         self.section(box).asks = True
 
-    def sweep(self) -> None:
-        """What time does is done with the next call."""
-        if not self.sweeps:
-            self.sweeps = True
-            if not self.dirty:
-                self.host.wake_up(self)
+    def sweep(self, *, only_the_dead: bool = False) -> None:
+        """What time does is done with the next call; or only: what dead nodes held comes back."""
+        if not self.sweeps and not self.dirty:
+            self.host.wake_up(self)
+        if self.sweeps != _SWEEP:
+            self.sweeps = _BURY if only_the_dead else _SWEEP
 
     def enter(self, subscription: RedisSubscription) -> None:
         box = subscription.box
@@ -194,7 +196,7 @@ class Partition:
                 box.section = None
         keys, self.keys = self.keys, []
         self.call = Call(sections, keys, sweep=self.sweeps)
-        self.sweeps = False
+        self.sweeps = 0
         self._number += 1
         self.call.first_sent = self._loop.time()
         self._transmit(self.call, bye=bye)
@@ -219,7 +221,7 @@ class Partition:
             "policies": list(policies),
             "keys": [(text(key), text(answer)) for key, answer in call.keys],
             "sections": sections,
-            "sweep": int(call.sweep),
+            "sweep": call.sweep,
             "refuse": int(call.refuse),
             "bye": int(bye),
             "guest": int(call.guest),

@@ -1,7 +1,8 @@
 -- All that one node does in one partition in one turn of its event loop.
 --
 -- call: life, known (0: its first here), retry, number, now, lease ms, prefix, window ms, keys limit, policies, keys (of
--- senders: text, answer), sections, sweep (1), refuse (1: puts are too late), bye (1),
+-- senders: text, answer), sections, sweep (1: all
+-- that time does; 2: only what dead lives held), refuse (1: puts are too late), bye (1),
 -- guest (1: only looks after time, and needs a lease only if it comes to hold something). The answer holds, per section and per
 -- mailbox that the sweep touched, what became of it; bodies are filled in last, so that the answer of a call that is
 -- sent again (its connection broke) can be kept without them.
@@ -116,7 +117,7 @@ end
 local packed = redis.call('GET', base .. 'p')
 if packed then counters = cmsgpack.unpack(packed) end
 local buried_all = true
-if call.sweep == 1 or call.known == 0 then buried_all = not bury_dead(real) end
+if call.sweep > 0 or call.known == 0 then buried_all = not bury_dead(real) end
 local known, spoilt = known_keys(call.keys), {}
 local worth_keeping = false
 for _, section in ipairs(call.sections) do
@@ -125,7 +126,7 @@ for _, section in ipairs(call.sections) do
 end
 if #call.keys > 0 then remember_keys(call.keys, known, spoilt) end
 local swept = call.sweep == 1 and sweep() or false
-if swept and not buried_all then swept[1] = 1 end
+if not buried_all then swept = {1, swept and swept[2] or {}} end
 
 local sections = {}
 for number, S in ipairs(open_list) do
