@@ -58,7 +58,7 @@ def test_the_way_to_an_open_connection() -> None:
     assert start_ok.client_properties["capabilities"] == dict.fromkeys(CAPABILITIES, True)
     tune_ok, connection_open = client.receive(TUNE)
     assert isinstance(tune_ok, commands.Connection.TuneOk)
-    assert (tune_ok.channel_max, tune_ok.frame_max, tune_ok.heartbeat) == (128, 131072, 10)
+    assert (tune_ok.channel_max, tune_ok.frame_max, tune_ok.heartbeat) == (128, 131072, 5)
     assert isinstance(connection_open, commands.Connection.Open)
     assert connection_open.virtual_host == "/shop"
     assert client.receive(OPEN_OK) == []
@@ -81,10 +81,10 @@ def test_all_at_once_and_byte_by_byte() -> None:
 @pytest.mark.parametrize(
     ("theirs", "agreed"),
     [
-        ((0, 0, 0), Tuning(128, 131072, 10)),
-        ((2047, 131072, 60), Tuning(128, 131072, 10)),
-        ((10, MIN_FRAME, 5), Tuning(10, MIN_FRAME, 5)),
-        ((65535, 2**31, 65535), Tuning(128, 131072, 10)),
+        ((0, 0, 0), Tuning(128, 131072, 5)),
+        ((2047, 131072, 60), Tuning(128, 131072, 5)),
+        ((10, MIN_FRAME, 3), Tuning(10, MIN_FRAME, 3)),
+        ((65535, 2**31, 65535), Tuning(128, 131072, 5)),
     ],
 )
 def test_tuning(theirs: tuple[int, int, int], agreed: Tuning) -> None:

@@ -62,6 +62,7 @@ class Channel:
         self._link: Link | None = None
         self._encoder = Encoder(0)
         self._answers: deque[tuple[str, asyncio.Future[Any]]] = deque()
+        self._opening = asyncio.Lock()
         self._goodbye: asyncio.Future[Any] | None = None
         self._sequence = 0
         self._tags = 0
@@ -110,10 +111,13 @@ class Channel:
 
         StorageError: too many channels on this connection.
         """
-        if self._goodbye is not None:
-            await _answer(asyncio.shield(self._goodbye))
-        if self._link is not None:
-            return
+        async with self._opening:
+            if self._goodbye is not None:
+                await _answer(asyncio.shield(self._goodbye))
+            if self._link is None:
+                await self._open()
+
+    async def _open(self) -> None:
         link = self._owner.link()
         self._encoder = link.register(self)
         self._link = link

@@ -26,10 +26,10 @@ class Host(NamedTuple):
 class AmqpUrl:
     """A parsed URL. `password` is for the login only: `str` and `repr` never show it.
 
-    amqp://user:password@host:port,host:port/vhost?heartbeat=10&connection_timeout=5000
+    amqp://user:password@host:port,host:port/vhost?heartbeat=5&connection_timeout=5000
 
     Login: guest:guest if missing; port: 5672, with amqps 5671; virtual host: `/` if missing, percent-encoded as all
-    else. Options: `heartbeat` in seconds (default 10, at least 1), `connection_timeout` in milliseconds (5000),
+    else. Options: `heartbeat` in seconds (default 5, at least 1), `connection_timeout` in milliseconds (5000),
     `channel_max` (128); with amqps also `cacertfile`, `certfile`, `keyfile`, `verify` (`verify_peer` default,
     `verify_none`), `server_name_indication`.
     """
@@ -88,7 +88,7 @@ class AmqpUrl:
             raise self.wrong(f"there is no option `{unknown[0][:32]}`; there is: {', '.join(_OPTIONS)}")
         if not self.secure and (tls := [name for name in options if name in _TLS_OPTIONS]):
             raise self.wrong(f"`{tls[0]}` is for amqps:// only")
-        self.heartbeat = self._number(options, "heartbeat", 10, (1, 3600))
+        self.heartbeat = self._number(options, "heartbeat", 5, (1, 3600))
         self.connect_timeout = self._number(options, "connection_timeout", 5000, (1, 600_000)) / 1000
         self.channel_max = self._number(options, "channel_max", 128, (1, 65535))
         if options.get("verify", "verify_peer") not in ("verify_peer", "verify_none"):

@@ -54,7 +54,7 @@ class Tuning(NamedTuple):
 
     channel_max: int = 128
     frame_max: int = MAX_FRAME
-    heartbeat: int = 10
+    heartbeat: int = 5
 
 
 class Server(NamedTuple):
