@@ -62,6 +62,10 @@ async def polling(port: int) -> None:
     await request(port, "POST", session, b"1")
 
 
+async def http(port: int) -> None:
+    assert (await request(port, "GET", "/healthz")).status == 200
+
+
 def connections(node: Node) -> int:
     counted: list[int] = [part.connections for name, part in node.parts() if name in ("listener", "socketio", "plain")]
     return len(node.core.sessions) + sum(counted)
@@ -73,7 +77,7 @@ async def gone(node: Node) -> None:
             await asyncio.sleep(0.001)
 
 
-@pytest.mark.parametrize("surface", [socketio, plain, polling])
+@pytest.mark.parametrize("surface", [socketio, plain, polling, http])
 async def test_a_connection_leaves_no_garbage(tmp_path: Path, surface: Callable[[int], Awaitable[None]]) -> None:
     async with running(settings_of(tmp_path)) as node:
         port = node.addresses[0][1]
