@@ -51,7 +51,9 @@ CODES: Final[dict[str, bool]] = {
     "mailbox_full": True,  # overflow policy `refuse`
     "too_many_mailboxes": True,  # the endpoint's or the sender's limit of new mailboxes
     "rate_limited": True,
-    "not_found": False,  # no such HTTP path
+    "not_found": False,  # no such HTTP path, mailbox, message, session or actor
+    "bad_cursor": False,  # of another list, of other filters, or of what is gone
+    "in_use": False,  # sessions read the mailbox that is to be deleted
     "method_not_allowed": False,  # the HTTP path has other methods
     "internal_error": False,  # our fault; the log says more
     "too_many_namespaces": False,

@@ -62,7 +62,43 @@ async def test_the_description_names_what_exists_and_nothing_else(node: Node) ->
     answer = await ask(node, "GET", "/openapi.json")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     paths = answer.json["paths"]
-    assert set(paths) == {"/healthz", "/readyz", "/metrics", "/check", "/nodes", "/revocations"}
+    assert set(paths) == {
+        "/healthz", "/readyz", "/metrics", "/check", "/nodes", "/revocations",
+        "/dead-letters", "/dead-letters/{id}", "/dead-letters/replay", "/dead-letters/purge",
+    }  # fmt: skip
     for path, methods in paths.items():
         for method in methods:
-            assert (await ask(node, method.upper(), path)).status not in (404, 405)
+            told = await ask(node, method.upper(), path.replace("{id}", "nobody"))
+            assert told.status != 405
+            assert told.status != 404 or "at this path" not in told.json["detail"]
+
+
+async def test_the_description_says_what_a_call_takes_and_that_errors_are_problems(node: Node) -> None:
+    document = (await ask(node, "GET", "/openapi.json")).json
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation["description"], f"{method} {path}"
+            assert operation["responses"]["default"] == {"$ref": "#/components/responses/Problem"}
+            assert "400" not in operation["responses"]
+    query = {one["name"]: one for one in document["paths"]["/dead-letters"]["get"]["parameters"]}
+    assert set(query) == {"id", "address", "sender", "state", "reason", "type", "since", "until", "limit", "cursor"}
+    assert (query["limit"]["schema"]["maximum"], query["limit"]["schema"]["default"]) == (1000, 100)
+    assert (query["state"]["schema"]["enum"][0], query["address"]["required"]) == ("dropped", False)
+    body = document["paths"]["/dead-letters/replay"]["post"]["requestBody"]
+    assert body == {
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Replay"}}},
+        "required": True,
+    }
+    assert set(document["components"]["schemas"]["Replay"]["properties"]) == {"keys", "where", "all", "limit", "to"}
+    assert _references(document) <= {
+        f"#/components/{kind}/{name}" for kind, named in document["components"].items() for name in named
+    }
+
+
+def _references(value: Any) -> set[str]:
+    if isinstance(value, list):
+        return {found for one in value for found in _references(one)}
+    if isinstance(value, dict):
+        own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()
+        return own | {found for one in value.values() for found in _references(one)}
+    return set()

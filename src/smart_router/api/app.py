@@ -1,6 +1,7 @@
 """The HTTP API of a node, an ASGI application without a life of its own: what it shows is the core's.
 
 request ─► Litestar ─┬─ /healthz /readyz /metrics /check /nodes /revocations /openapi.json
+                     ├─ /dead-letters
                      └─ every other path: a file read at the start, or 404
 whatever goes wrong ─► application/problem+json
 """
@@ -8,18 +9,15 @@ whatever goes wrong ─► application/problem+json
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from litestar import Litestar
 from litestar.datastructures import ResponseHeader
-from litestar.handlers import HTTPRouteHandler
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components, SecurityScheme
 
 from smart_router.api.caller import Callers
+from smart_router.api.dead_letters import dead_letter_routes
+from smart_router.api.description import describe
 from smart_router.api.files import file_routes, read_folder
 from smart_router.api.health import health_routes
 from smart_router.api.metrics import metrics_routes
@@ -59,8 +57,9 @@ def create_api(
         *metrics_routes(callers, parts, ready),
         *node_routes(core, callers),
         *revocation_routes(core, callers),
+        *dead_letter_routes(core, callers),
     ]
-    files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": _document(routes)}
+    files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": describe(routes)}
     api = Litestar(
         [*routes, *file_routes(files)],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -82,17 +81,3 @@ def create_api(
         await api(scope, receive_all, send)
 
     return serve
-
-
-def _document(routes: list[HTTPRouteHandler]) -> bytes:
-    """The OpenAPI description of `routes`, as JSON."""
-    token = SecurityScheme(type="http", scheme="bearer", description="Where authentication is on.")
-    config = OpenAPIConfig(
-        title="Smart Router",
-        version=version("smart-router"),
-        path="/openapi",
-        use_handler_docstrings=True,
-        components=Components(security_schemes={"token": token}),
-    )
-    described = Litestar(routes, openapi_config=config, logging_config=None, debug=False)
-    return msgspec.json.encode(described.openapi_schema.to_schema())

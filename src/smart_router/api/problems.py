@@ -12,7 +12,7 @@ from litestar.exceptions import HTTPException
 
 from smart_router.errors import Refused, RouterError
 
-__all__ = ["EXCEPTION_HANDLERS", "SAFE_HEADERS", "problem"]
+__all__ = ["EXCEPTION_HANDLERS", "SAFE_HEADERS", "WrongMediaType", "problem"]
 
 SAFE_HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -30,7 +30,8 @@ _STATUS: Final = {
     "not_found": 404,
     "method_not_allowed": 405,
     "too_large": 413,
-    "unsupported": 415,
+    "in_use": 409,
+    "unsupported": 501,
     "rate_limited": 429,
     "busy": 503,
     "shutting_down": 503,
@@ -46,16 +47,22 @@ _BY_STATUS: Final = {
     404: ("not_found", "There is nothing at this path."),
     405: ("method_not_allowed", "This path has other methods."),
     413: ("too_large", "The body is too large."),
-    415: ("unsupported", "Send the body as application/json."),
 }
-"""What Litestar itself refuses; every other status under 500 is `bad_message`."""
+"""What Litestar itself refuses, a wrong media type apart; every other status under 500 is `bad_message`."""
 
 _log = structlog.get_logger("smart_router.api")
 
 
+class WrongMediaType(Refused):
+    """The body is not said to be JSON."""
+
+    def __init__(self) -> None:
+        super().__init__("unsupported", "Send the body as application/json.")
+
+
 def problem(error: RouterError, headers: dict[str, str] | None = None) -> Response[bytes]:
     """The answer that tells of `error`; `detail` and our `message` are the same text."""
-    status = _STATUS.get(error.code, 400)
+    status = 415 if isinstance(error, WrongMediaType) else _STATUS.get(error.code, 400)
     told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
     extra = {**SAFE_HEADERS, **(headers or {})}
     if status == HTTPStatus.UNAUTHORIZED:
@@ -77,8 +84,10 @@ def _of_ours(_request: Request[Any, Any, Any], error: RouterError) -> Response[b
 def _of_litestar(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return _of_anybody(request, error)
-    code, text = _BY_STATUS.get(error.status_code, ("bad_message", _text(error)))
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    if error.status_code == HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+        return problem(WrongMediaType(), headers)
+    code, text = _BY_STATUS.get(error.status_code, ("bad_message", _text(error)))
     return problem(Refused(code, text), headers)
 
 

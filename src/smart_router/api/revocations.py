@@ -11,8 +11,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import JSONBody
 
 from smart_router.api.caller import Callers
+from smart_router.api.problems import WrongMediaType
 from smart_router.core.services import Core
-from smart_router.errors import Refused
 
 __all__ = ["NewRevocation", "RevocationMade", "revocation_routes"]
 
@@ -50,7 +50,7 @@ def revocation_routes(core: Core, callers: Callers) -> list[HTTPRouteHandler]:
         """
         identity = callers.administrator(request)
         if request.content_type[0] != "application/json":
-            raise Refused("unsupported", "Send the body as application/json.")
+            raise WrongMediaType
         made = await core.revocations.revoke(subject=data.subject, jti=data.jti, expires_at=data.expires_at)
         _log.info("revocation_added", by=identity.subject, subject=made.subject, jti=made.jti, until=made.expires_at)
         return RevocationMade(made.at, made.subject, made.jti, made.expires_at)

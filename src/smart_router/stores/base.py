@@ -71,6 +71,10 @@ class StoreStatistics(NamedTuple):
 
 
 class Store(Protocol):
+    """`shared`: all nodes of an installation that have this URL see the same store."""
+
+    shared: bool
+
     async def open(self) -> None:
         """Runs the migrations; StorageError says what to do."""
 

@@ -79,6 +79,8 @@ def from_url(rest: str, data: Path) -> PostgresqlStore:
 class PostgresqlStore:
     """See Store. While the server is away every call raises BrokerAway at once; it is found again by itself."""
 
+    shared = True
+
     def __init__(self, place: Place, limits: Limits | None = None, random: Random | None = None) -> None:
         self._place = place
         self._pool = PostgresqlPool(place, limits or Limits(), random or Random())  # noqa: S311 - jitter, no secret

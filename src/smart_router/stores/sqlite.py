@@ -54,6 +54,8 @@ def from_url(rest: str, data: Path) -> SqliteStore:
 class SqliteStore:
     """See Store. The counts are kept beside the file and read from it once, at open."""
 
+    shared = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._worker = SqliteWorker(path)
