@@ -12,7 +12,7 @@ from smart_router.errors import BrokerAway
 
 __all__ = ["Bench", "DirectoryContract", "Node", "Place"]
 
-PATIENCE_LEASES = 18
+PATIENCE_LEASES = 14
 
 
 class Place(Protocol):
@@ -115,10 +115,13 @@ class Bench:
         node.lives = False
         await self.place.crash(node.directory)
 
-    async def step(self) -> None:
+    def report(self) -> None:
         for node in self.all:
             if node.lives:
                 node.directory.report(node.record)
+
+    async def step(self) -> None:
+        self.report()
         await self.place.step()
 
     async def until(self, condition: Callable[[], Awaitable[object]]) -> None:
@@ -179,7 +182,7 @@ class DirectoryContract:
         assert await one.actors_sessions() == []
         assert await one.add("s1") == []
         assert await one.actors_sessions() == ["s1"]
-        await bench.pass_leases(3)
+        await bench.pass_leases(1.5)
         assert await one.ids() == ["s1"]
         assert await one.node_ids() == [one.id]
         assert (one.nodes_told, one.sessions_told) == ([], [])
@@ -190,8 +193,8 @@ class DirectoryContract:
         for session in sessions:
             assert await one.directory.add(session) == []
         assert await one.everything() == in_order(sessions)
-        assert await self.paged(one, "", 3) == in_order(sessions)
-        assert await self.paged(one, "ui/3", 3) == in_order(one for one in sessions if one.actor == "ui/3")
+        assert await self.paged(bench, one, "", 3) == in_order(sessions)
+        assert await self.paged(bench, one, "ui/3", 3) == in_order(one for one in sessions if one.actor == "ui/3")
         assert await one.directory.of_actor("ui/0") == sessions[::7][::-1]
         for session in sessions[1:]:
             one.directory.remove(session)
@@ -213,7 +216,7 @@ class DirectoryContract:
 
         names = [(node.id, False) for node in (one, two, three)]
         await bench.becomes([names[1:], [names[0], names[2]], names[:2]], told)
-        await bench.pass_leases(3)
+        await bench.pass_leases(1.5)
         assert [len(list_) for list_ in await told()] == [2, 2, 2]
 
     async def test_what_a_node_reports_reaches_the_others(self, bench: Bench) -> None:
@@ -231,7 +234,7 @@ class DirectoryContract:
     async def test_one_that_reports_is_never_gone(self, bench: Bench) -> None:
         one, two = await bench.nodes(2)
         await one.add("s1")
-        await bench.pass_leases(4)
+        await bench.pass_leases(2.5)
         assert await two.node_ids() == [one.id, two.id]
         assert await two.ids() == ["s1"]
         assert await one.actors_sessions() == ["s1"]
@@ -254,7 +257,7 @@ class DirectoryContract:
             return all((one.id, True) in node.nodes_told for node in (two, three))
 
         await bench.until(told)
-        await bench.pass_leases(2)
+        await bench.pass_leases(1)
         assert [node.nodes_told.count((one.id, True)) for node in (two, three)] == [1, 1]
 
     async def test_one_that_leaves_is_gone_at_once(self, bench: Bench) -> None:
@@ -405,10 +408,11 @@ class DirectoryContract:
         await bench.all_become(in_order(sessions), Node.everything)
         return nodes, in_order(sessions)
 
-    async def paged(self, node: Node, prefix: str, limit: int) -> list[SessionRecord]:
+    async def paged(self, bench: Bench, node: Node, prefix: str, limit: int) -> list[SessionRecord]:
         found: list[SessionRecord] = []
         after = ""
         while page := await node.directory.sessions(prefix, after, limit):
+            bench.report()
             assert len(page) <= limit
             found += page
             after = f"{page[-1].actor} {page[-1].id}"
@@ -417,10 +421,10 @@ class DirectoryContract:
     async def test_pages_join_without_gap_on_every_node(self, bench: Bench) -> None:
         nodes, sessions = await self.filled(bench)
         for node, limit in zip(nodes, (1, 7, 100), strict=True):
-            assert await self.paged(node, "", limit) == sessions
+            assert await self.paged(bench, node, "", limit) == sessions
         for prefix in ("ui/", "ui/1", "ui/49", "agent/2", "nobody", "v"):
             wanted = [one for one in sessions if one.actor.startswith(prefix)]
-            assert await self.paged(nodes[0], prefix, 7) == wanted
+            assert await self.paged(bench, nodes[0], prefix, 7) == wanted
 
     async def test_a_page_goes_on_behind_a_session_that_has_gone(self, bench: Bench) -> None:
         nodes, sessions = await self.filled(bench)

@@ -18,12 +18,12 @@ import structlog
 
 from smart_router.clock import Clock
 from smart_router.directory.base import DirectoryStatistics, NodeRecord, SessionRecord
-from smart_router.directory.redis_members import PARTITIONS, page_range, partition_of, range_of, read_member
+from smart_router.directory.redis_members import PARTITIONS, Found, page_range, partition_of, range_of
 from smart_router.directory.redis_nodes import Nodes
 from smart_router.directory.redis_pages import read_page
 from smart_router.directory.redis_partitions import ask, sessions_key, tag_of
 from smart_router.directory.redis_scripts import CHANGE, LOOK, SWEEP
-from smart_router.directory.redis_writes import Members, Writes
+from smart_router.directory.redis_writes import Writes
 from smart_router.directory.table import Table
 from smart_router.errors import BrokerAway, StorageError
 from smart_router.redis.client import Redis
@@ -34,12 +34,16 @@ __all__ = ["LEASE", "RedisDirectory"]
 LEASE: Final = 10.0
 
 _FAREWELL: Final = 3.0
+_A_TURN: Final = 500
 
 _log = structlog.get_logger("smart_router.directory")
 
 
 class RedisDirectory:
-    """See Directory. `add`, `of_actor`, `sessions` and `nodes` ask Redis: they raise BrokerAway while it is away."""
+    """See Directory. `add`, `of_actor`, `sessions` and `nodes` ask Redis: they raise BrokerAway while it is away.
+
+    `add` names at most 1,000 sessions; one that raises has added nothing.
+    """
 
     follows_sessions = False
 
@@ -113,10 +117,10 @@ class RedisDirectory:
         old = self._own.add(session)
         if old is not None:
             self._writes.remove(old)
-        done: asyncio.Future[Members] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self._writes.add(session, done)
         try:
-            return await self._elsewhere(await done)
+            return list(await self._living(await done))
         except BaseException:
             if session in self._own.of_actor(session.actor):
                 self.remove(session)
@@ -145,20 +149,27 @@ class RedisDirectory:
         return await read_page(self._redis, page_range(prefix, after), own, limit, self._elsewhere)
 
     async def _elsewhere(self, members: Iterable[bytes]) -> list[SessionRecord]:
-        """The sessions of other nodes that live; of one that a node has written in two lives the newer."""
+        """The sessions of other nodes among these."""
         assert self._nodes.me is not None
-        found = [(member, read) for member in members if (read := read_member(member)) is not None]
-        others = [(member, read) for member, read in found if read.session.node != self._nodes.me.id]
-        if not all(self._nodes.is_known(read.owner) for _, read in others):
+        me = self._nodes.me.id
+        return [one for one in await self._living(Found(members)) if one.node != me]
+
+    async def _living(self, found: Found) -> list[SessionRecord]:
+        """Those of nodes that live, oldest first; of one that a node has written in two lives the newer."""
+        if found.live is not None:
+            return found.live
+        if not all(map(self._nodes.is_known, found.owners)):
             await self._nodes.look()
+        dead = {owner for owner in found.owners if not self._nodes.lives(owner)}
         sessions: dict[tuple[str, str], SessionRecord] = {}
-        for member, read in others:
-            key = read.session.node, read.session.id
-            if not self._nodes.lives(read.owner):
-                self._forget(read.session.actor, member)
-            elif key not in sessions or sessions[key].since < read.session.since:
-                sessions[key] = read.session
-        return sorted(sessions.values(), key=lambda one: (one.since, one.id))
+        for member, (owner, session) in found.read:
+            key = session.node, session.id
+            if owner in dead:
+                self._forget(session.actor, member)
+            elif key not in sessions or sessions[key].since < session.since:
+                sessions[key] = session
+        found.live = sorted(sessions.values(), key=lambda one: (one.since, one.id))
+        return found.live
 
     def _forget(self, actor: str, member: bytes) -> None:
         number = partition_of(actor)
@@ -218,9 +229,8 @@ class RedisDirectory:
         self._writes.hold()
         try:
             await self._nodes.join()
-            for session in self._own:
-                self._writes.add(session)
             self._writes.go_on()
+            await self._put_all()
             await self._writes.flushed()
             await self._nodes.leave(old)
             await self._sweep([old])
@@ -230,6 +240,14 @@ class RedisDirectory:
         finally:
             self._writes.go_on()
             self._writing = None
+
+    async def _put_all(self) -> None:
+        """Some in each turn of the event loop."""
+        for number, session in enumerate(list(self._own)):
+            if session in self._own.of_actor(session.actor):
+                self._writes.add(session)
+            if number % _A_TURN == _A_TURN - 1:
+                await asyncio.sleep(0)
 
     def trouble(self) -> str:
         return self._redis.trouble() if self._is_open else "the directory is not open"

@@ -10,6 +10,7 @@ as such, and dead for ever.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 from zlib import crc32
 
@@ -19,6 +20,7 @@ from smart_router.directory.base import SessionRecord
 
 __all__ = [
     "PARTITIONS",
+    "Found",
     "Member",
     "member_of",
     "node_of",
@@ -38,6 +40,18 @@ _decode: Final = msgspec.msgpack.Decoder(tuple[str, str, int]).decode
 class Member(NamedTuple):
     owner: str
     session: SessionRecord
+
+
+class Found:
+    """What Redis has answered: read once, for all who asked. `live`: what is left of it, when that has been found."""
+
+    __slots__ = ("live", "owners", "read")
+
+    def __init__(self, members: Iterable[bytes]) -> None:
+        every = ((member, read_member(member)) for member in members)
+        self.read = [(member, read) for member, read in every if read is not None]
+        self.owners = {read.owner for _, read in self.read}
+        self.live: list[SessionRecord] | None = None
 
 
 def partition_of(actor: str) -> int:

@@ -37,11 +37,12 @@ end
 return {known, ended, live}
 """)
 
-# KEYS: the sessions of a partition. ARGV: how many actors, those actors, then `+` or `-`, a member, … in order.
-# Answers the sessions of each actor as they are then.
+# KEYS: the sessions of a partition. ARGV: this node and a dot, how many actors, those actors, then `+` or `-`, a
+# member, … in order. Answers the sessions of each actor on other nodes as they are then, 1,000 at most.
 CHANGE: Final = Script(b"""
-local actors = tonumber(ARGV[1])
-for i = actors + 2, #ARGV, 2 do
+local mine = ARGV[1]
+local actors = tonumber(ARGV[2])
+for i = actors + 3, #ARGV, 2 do
   if ARGV[i] == '+' then
     redis.call('ZADD', KEYS[1], 0, ARGV[i + 1])
   else
@@ -49,8 +50,16 @@ for i = actors + 2, #ARGV, 2 do
   end
 end
 local found = {}
-for i = 2, actors + 1 do
-  found[i - 1] = redis.call('ZRANGE', KEYS[1], '[' .. ARGV[i] .. ' ', '(' .. ARGV[i] .. '!', 'BYLEX')
+for i = 3, actors + 2 do
+  local first, last = '[' .. ARGV[i] .. ' ', '(' .. ARGV[i] .. '!'
+  local others = {}
+  for _, member in ipairs(redis.call('ZRANGE', KEYS[1], first, last, 'BYLEX', 'LIMIT', 0, 10000)) do
+    local owner = string.match(member, '^[^ ]+ [^ ]+ ([^ ]+) ')
+    if owner and string.sub(owner, 1, #mine) ~= mine and #others < 1000 then
+      others[#others + 1] = member
+    end
+  end
+  found[i - 2] = others
 end
 return found
 """)

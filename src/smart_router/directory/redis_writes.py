@@ -12,27 +12,25 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from smart_router.directory.base import SessionRecord
-from smart_router.directory.redis_members import PARTITIONS, member_of, partition_of
+from smart_router.directory.redis_members import PARTITIONS, Found, member_of, node_of, partition_of
 from smart_router.directory.redis_partitions import sessions_key, tag_of
 from smart_router.directory.redis_scripts import CHANGE
 from smart_router.errors import StorageError
 from smart_router.redis.base import NotNow, RedisInstallation, Reply
 
-__all__ = ["Members", "Writes"]
+__all__ = ["Writes"]
 
 _AT_ONCE: Final = 500
 _TRIES: Final = 50
 _RETRY: Final = 0.1
 
-Members = list[bytes]
-
 
 class _Change(NamedTuple):
-    """`sign` `+` or `-`, or ``: nothing, but its `done`. `done`: gets the actor's sessions as they are then."""
+    """`sign` `+` or `-`; ``: nothing, but `done`, which gets the actor's sessions elsewhere as they are then."""
 
     sign: str
     session: SessionRecord | None
-    done: asyncio.Future[Members] | None
+    done: asyncio.Future[Found] | None
 
 
 class _Partition:
@@ -55,7 +53,7 @@ class Writes:
         self._touched: set[int] = set()
         self._held = False
 
-    def add(self, session: SessionRecord, done: asyncio.Future[Members] | None = None) -> None:
+    def add(self, session: SessionRecord, done: asyncio.Future[Found] | None = None) -> None:
         self._put(partition_of(session.actor), _Change("+", session, done))
 
     def remove(self, session: SessionRecord) -> None:
@@ -64,7 +62,7 @@ class Writes:
     async def flushed(self) -> None:
         """All that was put up to now is in Redis. Raises StorageError."""
         loop = asyncio.get_running_loop()
-        marks: list[asyncio.Future[Members]] = [loop.create_future() for _ in self._partitions]
+        marks: list[asyncio.Future[Found]] = [loop.create_future() for _ in self._partitions]
         for number, mark in enumerate(marks):
             self._put(number, _Change("", None, mark))
         for result in await asyncio.gather(*marks, return_exceptions=True):
@@ -112,7 +110,7 @@ class Writes:
     def _send(self, partition: _Partition, changes: list[_Change], tries: int) -> None:
         owner = self._owner()
         actors = list(dict.fromkeys(one.session.actor for one in changes if one.done and one.session))
-        words: list[str | bytes | int] = [len(actors), *actors]
+        words: list[str | bytes | int] = [f"{node_of(owner)}.", len(actors), *actors]
         for change in changes:
             if change.session is not None:
                 words += (change.sign, member_of(change.session, owner))
@@ -132,11 +130,14 @@ class Writes:
             self._on_failed()
             self._fail(changes, answer)
         else:
-            found = dict(zip(actors, answer, strict=True))
-            for change in changes:
-                if change.done is not None and not change.done.done():
-                    change.done.set_result(found[change.session.actor] if change.session else [])
+            self._tell(changes, dict(zip(actors, map(Found, answer), strict=True)))
         self._send_next(partition)
+
+    @staticmethod
+    def _tell(changes: list[_Change], found: dict[str, Found]) -> None:
+        for change in changes:
+            if change.done is not None and not change.done.done():
+                change.done.set_result(found[change.session.actor] if change.session else Found(()))
 
     @staticmethod
     def _fail(changes: list[_Change], error: StorageError) -> None:
