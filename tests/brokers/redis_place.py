@@ -25,9 +25,12 @@ class RedisPlace:
         self.servers = servers
         self.url = f"{url}?prefix={unique('test')}:"
 
-    def make(self, *, lease: float = LEASE) -> RedisBroker:
+    def make(self, *, port: int = 0, lease: float = LEASE, patience: float = 3.0) -> RedisBroker:
+        """A node, not open yet. `port`: of a proxy in front of the server."""
+        url = self.url.replace(f":{self.servers[0].port}/", f":{port}/") if port else self.url
         nowhere = structlog.wrap_logger(structlog.ReturnLogger())
-        return RedisBroker(RedisUrl(self.url), self.clock, options=RedisOptions(lease=lease), log=nowhere)
+        options = RedisOptions(lease=lease, patience=patience)
+        return RedisBroker(RedisUrl(url), self.clock, options=options, log=nowhere)
 
     async def open(self) -> Broker:
         broker = self.make()

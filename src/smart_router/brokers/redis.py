@@ -45,7 +45,7 @@ from smart_router.redis.base import Reply
 from smart_router.redis.client import Redis
 from smart_router.redis.url import RedisUrl
 
-__all__ = ["PARTITIONS", "RedisBroker", "RedisOptions"]
+__all__ = ["PARTITIONS", "RedisBroker", "RedisOptions", "partition_of"]
 
 PARTITIONS: Final = 256
 _SAFE: Final = PutResult({})
@@ -61,6 +61,11 @@ class RedisOptions(msgspec.Struct, frozen=True):
     unanswered_bytes: int = 8 * 1024 * 1024
     dedup_window: float = WINDOW
     dedup_keys: int = MAX_KEYS
+
+
+def partition_of(address: str) -> int:
+    """Which partition has the mailbox of that address, on every node."""
+    return binascii.crc32(address.encode()) % PARTITIONS
 
 
 class _Group:
@@ -179,6 +184,11 @@ class RedisBroker(Operations):
     def _warn(self, text_: str) -> None:
         self._log.warning("redis_persistence", reason=text_)
         self._on_warning(text_)
+
+    @staticmethod
+    def tag_of(address: str) -> str:
+        """What stands between the braces of all keys of that mailbox."""
+        return f"{partition_of(address):03d}"
 
     @property
     def _beat_every(self) -> float:
@@ -401,7 +411,7 @@ class RedisBroker(Operations):
         box = self._boxes.get(address)
         if box is not None:
             return box
-        part = self._partitions[binascii.crc32(address.encode()) % PARTITIONS]
+        part = self._partitions[partition_of(address)]
         box = self._boxes[address] = part.boxes[address] = Box(address, part)
         return box
 

@@ -261,8 +261,8 @@ class Partition:
         else:
             self.call = None
             self._succeeded(call, answer)
-            if self.dirty or self.sweeps:
-                self.host.wake_up(self)
+        if self.call is None and (self.dirty or self.sweeps):
+            self.host.wake_up(self)
 
     def _settle(self, call: Call) -> None:
         for _, section in call.sections:
@@ -387,6 +387,7 @@ class Partition:
                     subscription.held.clear()
                 self.section(box).line = ["+" + self.ticket(each) for each in box.subscriptions]
         self.sweep()
+        self.host.wake_up(self)
 
 
 def _told(_result: PutResult) -> None:
