@@ -222,7 +222,7 @@ class MailboxMachine(RuleBasedStateMachine):
                 assert len(waiting) == len(set(waiting)), "twice in the mailbox"
                 held = {int(entry.message.id) for entry in self.held}
                 lost = self.accepted - set(waiting) - held - self.confirmed - set(self.ended)
-        box = self.broker.statistics_of(BOX)
+        box = await self.broker.mailbox(BOX)
         assert len(self.held) == (box.in_flight if box is not None else 0)
         assert not {int(entry.message.id) for entry in self.held} & (self.confirmed - self.before_crash)
 
