@@ -11,6 +11,7 @@ import typer
 from smart_router.cli.bench import bench
 from smart_router.cli.check import CheckCommand, check
 from smart_router.cli.check_config import check_config
+from smart_router.cli.deadletters import dead_letters
 from smart_router.cli.demo import demo
 from smart_router.cli.listen import listen
 from smart_router.cli.nodes import nodes
@@ -39,6 +40,7 @@ def program() -> typer.Typer:
     app.command(cls=CheckCommand)(check)
     app.command()(nodes)
     app.command()(revoke)
+    app.add_typer(dead_letters(), name="dead-letters")
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
         bench
     )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["Answer", "NoAnswer", "ask"]
 
-MAX_ANSWER = 1024 * 1024
+MAX_ANSWER = 64 * 1024 * 1024
 
 
 class Answer(NamedTuple):
