@@ -1,6 +1,7 @@
 """Places of the directory for the contract suite."""
 
 import asyncio
+from collections.abc import Callable
 
 from smart_router.bus.local import LocalBus
 from smart_router.clock import SystemClock
@@ -9,12 +10,12 @@ from smart_router.directory.bus import BusDirectory
 from smart_router.directory.local import LocalDirectory
 from smart_router.directory.redis import RedisDirectory
 from smart_router.directory.redis_members import PARTITIONS
-from smart_router.directory.redis_partitions import sessions_key
+from smart_router.directory.redis_partitions import sessions_key, tag_of
 from tests.fakes.clock import FakeClock, until
 from tests.fakes.exchange import FaultyExchange
-from tests.fakes.redis import Ways
+from tests.fakes.redis import StraightWays, Ways
 
-__all__ = ["BusPlace", "LocalPlace", "RedisPlace"]
+__all__ = ["BusPlace", "LocalPlace", "RedisPlace", "wait_for"]
 
 TURNS = 8
 """Of the event loop: enough for a question, its answer, and what follows from it."""
@@ -116,7 +117,7 @@ class RedisPlace:
     lease = 1.2
     many_nodes = True
 
-    def __init__(self, ways: Ways) -> None:
+    def __init__(self, ways: Ways | StraightWays) -> None:
         self.ways = ways
 
     def make(self, node: str, installation: str = "") -> Directory:
@@ -144,11 +145,18 @@ class RedisPlace:
         """All keys of this test."""
         async with self.ways.straight() as redis:
             for number in range(PARTITIONS):
-                await redis.call("", "DEL", sessions_key(redis, number))
-            await redis.call("", "DEL", redis.key("dir", "leases"), redis.key("dir", "nodes"))
+                await redis.call(tag_of(number), "DEL", sessions_key(redis, number))
+            await redis.call("dir", "DEL", redis.key("dir", "leases"), redis.key("dir", "nodes"))
 
     async def step(self) -> None:
         await asyncio.sleep(0.02)
 
     def now(self) -> float:
         return SystemClock.monotonic()
+
+
+async def wait_for(condition: Callable[[], bool]) -> None:
+    """With more patience than `until`: a server starts, and its clients back off."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - a provider tells its trouble in many ways
+            await asyncio.sleep(0.01)

@@ -1,7 +1,7 @@
 """The directory in Redis: the contract of all directories, and what only a server can do to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,7 +12,7 @@ from smart_router.directory.redis_partitions import sessions_key
 from smart_router.errors import BrokerAway, StorageError, StorageFull
 from smart_router.redis.client import Redis
 from tests.contracts.directory import Bench, DirectoryContract, Node, Place, in_order
-from tests.directory.places import RedisPlace
+from tests.directory.places import RedisPlace, wait_for
 from tests.fakes.redis import Ways
 from tests.services import StartRedis, unique
 
@@ -189,13 +189,6 @@ async def test_after_redis_itself_was_killed_all_is_there_again(own_redis: Start
 
 async def count(node: Node) -> int:
     return len(await node.ids())
-
-
-async def wait_for(condition: Callable[[], bool]) -> None:
-    """Longer than the usual: Redis and its clients' back-off."""
-    async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110 - several things tell it
-            await asyncio.sleep(0.01)
 
 
 async def test_a_full_redis_refuses_and_what_it_missed_is_made_good(own_redis: StartRedis) -> None:

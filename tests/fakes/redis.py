@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from urllib.parse import urlsplit
+
+import pytest
 
 from faults.proxy import Proxy
 from smart_router.redis.client import Redis
 from smart_router.redis.url import RedisUrl
 
-__all__ = ["Ways"]
+__all__ = ["StraightWays", "Ways"]
 
 NOWHERE = ("127.0.0.1", 1)
 
@@ -35,8 +37,9 @@ class Ways:
         proxy = self._free.pop()
         return self.url(installation, proxy.port), proxy
 
-    def give(self, user: object, proxy: Proxy) -> None:
+    def give(self, user: object, proxy: Proxy | None) -> None:
         """`user` goes this way."""
+        assert proxy is not None
         self._taken[user] = proxy
 
     def url(self, installation: str = "", port: int | None = None) -> RedisUrl:
@@ -55,15 +58,42 @@ class Ways:
     def heal(self, user: object) -> None:
         self._taken[user].target = _target(self._parts.geturl())
 
-    @asynccontextmanager
-    async def straight(self, installation: str = "") -> AsyncIterator[Redis]:
+    def straight(self, installation: str = "") -> AbstractAsyncContextManager[Redis]:
         """A connection of a stranger."""
-        redis = Redis(self.url(installation), name="stranger")
-        await redis.open()
-        try:
-            yield redis
-        finally:
-            await redis.close()
+        return connected(self.url(installation))
+
+
+class StraightWays:
+    """The same without proxies, to a Cluster: it tells its clients its own addresses."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self._url = url
+        self._prefix = prefix
+
+    def take(self, installation: str = "") -> tuple[RedisUrl, None]:
+        return RedisUrl(f"{self._url}?prefix={self._prefix}{installation}:&timeout=2"), None
+
+    def give(self, user: object, proxy: Proxy | None) -> None:
+        """There is no proxy."""
+
+    def cut(self, user: object) -> None:
+        pytest.skip("one node is not cut off from a whole Cluster here")
+
+    def heal(self, user: object) -> None:
+        raise NotImplementedError
+
+    def straight(self, installation: str = "") -> AbstractAsyncContextManager[Redis]:
+        return connected(self.take(installation)[0])
+
+
+@asynccontextmanager
+async def connected(url: RedisUrl) -> AsyncIterator[Redis]:
+    redis = Redis(url, name="stranger")
+    await redis.open()
+    try:
+        yield redis
+    finally:
+        await redis.close()
 
 
 def _target(url: str) -> tuple[str, int]:
