@@ -213,7 +213,8 @@ class RedisBroker(Operations):
         for part in self._partitions:
             if part.call is None and part.held == 0 and part.lease_until and self.redis.up:
                 part.flush(bye=True)
-        await self._settled()
+        if self.redis.up:
+            await self._settled()
         self._stop_timers()
         await self.redis.close()
 
