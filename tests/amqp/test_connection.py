@@ -45,7 +45,7 @@ async def test_wrong_password(amqp: str) -> None:
     host, port = place(amqp)
     error = await refused(f"amqp://guest:s3cret@{host}:{port}/")
     assert isinstance(error, ConfigError)
-    assert error.message.startswith("broker: ")
+    assert error.message.startswith("broker.url: ")
     assert "`guest`" in error.message
     assert "s3cret" not in error.message
 

@@ -7,7 +7,9 @@ import pytest
 from smart_router.amqp import AmqpUrl, Properties, encode_properties
 from smart_router.bus.amqp import BACKLOG, AmqpBus
 from smart_router.bus.base import MAX_DATA, Bus
-from smart_router.errors import BrokerAway
+from smart_router.bus.open import make_bus
+from smart_router.clock import SystemClock
+from smart_router.errors import BrokerAway, ConfigError
 from tests.amqp.bench import using
 from tests.contracts.bus import BusContract, Place
 from tests.fakes.amqp import AmqpWays
@@ -140,3 +142,10 @@ async def test_no_server_is_told_at_the_start(free_port: int) -> None:
 def test_what_is_no_nodes_id(node: str) -> None:
     with pytest.raises(ValueError, match="id"):
         AmqpBus(AmqpUrl("amqp://localhost"), node)
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "amqps"])
+def test_it_is_chosen_by_the_brokers_url(scheme: str) -> None:
+    assert isinstance(make_bus(f"{scheme}://rabbit.example/shop", "one", SystemClock()), AmqpBus)
+    with pytest.raises(ConfigError, match=r"broker\.url"):
+        make_bus(f"{scheme}://me:pass/word@rabbit.example", "one", SystemClock())

@@ -111,6 +111,11 @@ class AmqpConnection:
         if link is not None:
             await link.say_goodbye(GOODBYE)
 
+    def drop(self, reason: str) -> None:
+        """Ends the connection, as an outage would, and makes it again: for who finds that it must begin anew."""
+        if self._link is not None:
+            self._link.abort(StorageError(reason))
+
     def trouble(self) -> str:
         """Why messages cannot be published now; "" when they can. A full buffer is no trouble: see `writable`."""
         if self._link is None or self._reason:
@@ -204,9 +209,7 @@ class AmqpConnection:
         return False
 
     def _give_up(self, reason: str) -> None:
-        link = self._link
-        if link is not None:
-            link.abort(StorageError(reason))
+        self.drop(reason)
         self._reason = reason
 
     def _note_lost(self, link: Link) -> None:

@@ -23,6 +23,8 @@ class Provider(NamedTuple):
 
 
 PROVIDERS: Final[dict[str, Provider]] = {
+    "amqp": Provider("smart_router.bus.amqp", "from_url"),
+    "amqps": Provider("smart_router.bus.amqp", "from_url"),
     "embedded": Provider("smart_router.bus.local", "from_url"),
     "redis": Provider("smart_router.bus.redis", "from_url", "redis"),
     "rediss": Provider("smart_router.bus.redis", "from_url", "redis"),
