@@ -1,14 +1,13 @@
 """A place of the RabbitMQ provider for the contract suite: a prefix of its own in a virtual host of the tests."""
 
-import asyncio
 from urllib.parse import urlsplit
 
 import structlog
 
-from faults.proxy import Proxy
+from faults.proxy import Connection, Proxy
 from smart_router.brokers.base import Broker
 from smart_router.brokers.rabbitmq import RabbitBroker, RabbitOptions
-from tests.contracts.broker import FakeClock
+from tests.contracts.broker import FakeClock, until
 from tests.services import unique
 
 __all__ = ["RabbitPlace"]
@@ -26,15 +25,18 @@ class RabbitPlace:
         assert self._url.hostname is not None
         self.target = (self._url.hostname, self._url.port or 5672)
         self.proxies: dict[Broker, Proxy] = {}
+        self.connections: dict[Broker, list[Connection]] = {}
 
     async def open(self) -> Broker:
-        proxy = Proxy(self.target)
+        connections: list[Connection] = []
+        proxy = Proxy(self.target, connections.append)
         await proxy.__aenter__()
         login = self._url.netloc.rpartition("@")[0]
         url = f"amqp://{login}@127.0.0.1:{proxy.port}{self._url.path}"
         nowhere = structlog.wrap_logger(structlog.ReturnLogger())
         broker = RabbitBroker(url, self.clock, options=self.options, log=nowhere)
         self.proxies[broker] = proxy
+        self.connections[broker] = connections
         await broker.open()
         return broker
 
@@ -58,11 +60,8 @@ class RabbitPlace:
         """The connection that publishes is cut, and cannot be made again; the one that consumes goes on."""
         proxy = self.proxies[broker]
         proxy.target = NOWHERE
-        publishing = list(proxy.connections)[-1]
-        publishing.cut()
-        async with asyncio.timeout(5):
-            while not broker.trouble():
-                await asyncio.sleep(0.01)
+        self.connections[broker][1].cut()
+        await until(lambda: bool(broker.trouble()))
 
     def give_storage_back(self, broker: Broker) -> None:
         self.proxies[broker].target = self.target

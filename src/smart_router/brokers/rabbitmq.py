@@ -85,7 +85,6 @@ class RabbitBroker(Operations):
         self.boxes: dict[str, Box] = {}
         self.deadlines: Deadlines | None = None
         self._clock = clock
-        self.wall_ms = clock.wall_ms
         self._dead_lane = Lane(Box("#dead", MailboxPolicy(), self), NORMAL, self.names)
         self._dead_lane.exchange = self.names.dead.encode()
         self._dedup = DedupWindow()
@@ -98,7 +97,7 @@ class RabbitBroker(Operations):
             random.SystemRandom(),
             on_up=self._publishing_up,
             on_down=lambda reason: None,
-            on_writable=lambda: self.publisher.writable(),
+            on_writable=self._writable,
         )
         self._consuming = AmqpConnection(
             parsed, f"{node} consumes", random.SystemRandom(), on_up=self._consuming_up, on_down=self._consuming_down
@@ -139,6 +138,9 @@ class RabbitBroker(Operations):
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self.deadlines is not None:
             self.deadlines.close()
+
+    def _writable(self) -> None:
+        self.publisher.writable()
 
     async def _publishing_up(self) -> None:
         await self.publisher.up()
@@ -295,7 +297,10 @@ class RabbitBroker(Operations):
             box.left(entry.message.size)
         self.on_end(entry, end, reason)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def wall_ms(self) -> int:
+        return self._clock.wall_ms()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)

@@ -40,7 +40,9 @@ class Taker(Protocol):
 
 
 class Slot(msgspec.Struct, eq=False):
-    """What the provider knows of one delivered entry. `order`: number of its arrival here. `owner`: a subscription."""
+    """What the provider knows of one delivered entry. `order`: its place among all that came here.
+
+    `owner`: a subscription, or None."""
 
     feed: Feed
     tag: int
@@ -113,9 +115,9 @@ class Feed:
             del out[tag]
 
     def give_back(self, slots: Iterable[Slot]) -> None:
-        """Ascending: RabbitMQ puts what comes back first, in the order of its coming back."""
+        """In their order: RabbitMQ puts what comes back before what waits, in the order of its coming back."""
         self.flush()
-        for slot in sorted(slots, key=lambda slot: slot.tag):
+        for slot in sorted(slots, key=lambda slot: slot.order):
             if self.out.pop(slot.tag, None) is not None:
                 slot.state = BACK
                 self.channel.nack(slot.tag)

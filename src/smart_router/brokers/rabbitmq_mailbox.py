@@ -119,7 +119,7 @@ class Box:
         self.lanes: dict[int, Lane] = {}
         self.lane(NORMAL)
         self.subs: tuple[RabbitSubscription, ...] = ()
-        self.leaving: set[asyncio.Task[None]] = set()
+        self.leaving: set[asyncio.Future[None]] = set()
         self.count = 0
         self.bytes = 0
         self.checking: list[tuple[Entry, PutDone | None]] | None = None

@@ -6,16 +6,17 @@ import asyncio
 import heapq
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 from smart_router.brokers.base import End, Entry, MailboxPolicy, MailboxStatistics, OnRemoved, PutDone, PutResult
-from smart_router.brokers.rabbitmq_channels import GONE, Feed, Feeds, Slot
+from smart_router.brokers.rabbitmq_channels import GONE, Feeds, Slot
 from smart_router.brokers.rabbitmq_drain import Drain, Guard
 from smart_router.brokers.rabbitmq_mailbox import Box, Lane, Out, slot_of
-from smart_router.brokers.rabbitmq_names import NORMAL
+from smart_router.brokers.rabbitmq_names import NORMAL, Names
 from smart_router.brokers.rabbitmq_publisher import Publisher
+from smart_router.brokers.rabbitmq_subscription import RabbitSubscription
 from smart_router.brokers.rabbitmq_topology import Topology
 from smart_router.brokers.rabbitmq_wire import encode_token
 from smart_router.errors import BrokerAway, Refused, RouterError
@@ -35,22 +36,25 @@ class Operations(ABC):
     feeds: Feeds
     topology: Topology
     publisher: Publisher
+    names: Names
     order: itertools.count[int]
-    wall_ms: Callable[[], int]
     on_removed: OnRemoved
     _dead_lane: Lane
 
     @abstractmethod
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
+
+    @abstractmethod
+    def watch(self, owner: Box | RabbitSubscription) -> None: ...
+
+    @abstractmethod
+    def now(self) -> float: ...
 
     @abstractmethod
     def end(self, entry: Entry, end: End, reason: str) -> None: ...
 
     @abstractmethod
     def make_box(self, address: str, policy: MailboxPolicy) -> Box: ...
-
-    @abstractmethod
-    def ack(self, entries: list[Entry]) -> None: ...
 
     # Lanes
 
@@ -143,9 +147,12 @@ class Operations(ABC):
             await feed.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):  # until all is back in its place
-                while (back := await self.topology.state(lane.queue)) and back.messages < len(guard.entries):
-                    await asyncio.sleep(0.002)
+                await self._until_back(lane, len(guard.entries))
         return guard.entries
+
+    async def _until_back(self, lane: Lane, messages: int) -> None:
+        while (state := await self.topology.state(lane.queue)) is not None and state.messages < messages:  # noqa: ASYNC110
+            await asyncio.sleep(0.002)
 
     # Ending
 
@@ -206,7 +213,7 @@ class Operations(ABC):
             self.end(entry, End.DROPPED, "purged")
         with suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):  # until they are remembered
-                while any(slot_of(entry).state != GONE for entry in given):
+                while any(slot_of(entry).state != GONE for entry in given):  # noqa: ASYNC110 - seldom, and soon
                     await asyncio.sleep(0.01)
         await asyncio.gather(*box.leaving, return_exceptions=True)
         for lane in list(box.lanes.values()):
@@ -243,9 +250,6 @@ class Operations(ABC):
         else:
             box.settle()
 
-    @abstractmethod
-    def now(self) -> float: ...
-
     async def _remove(self, lane: Lane) -> bool:
         """True: the queue is gone. RabbitMQ deletes quorum queues whatever is in them: so first it is unbound, and what
         comes all the same is taken by us and put again."""
@@ -275,7 +279,7 @@ class Operations(ABC):
 
     @abstractmethod
     def put(
-        self, entries: list[Entry], done: PutDone | None = None, dedup: tuple[str, str, bytes] | None = None
+        self, entries: Sequence[Entry], done: PutDone | None = None, dedup: tuple[str, str, bytes] | None = None
     ) -> None: ...
 
 
@@ -283,6 +287,3 @@ def _copy(entry: Entry) -> Entry:
     copy = Entry(entry.message, entry.address, entry.policy)
     copy.redelivered, copy.attempts, copy.deliveries = entry.redelivered, entry.attempts, entry.deliveries
     return copy
-
-
-_ = Feed

@@ -42,7 +42,7 @@ class PublisherHost(Protocol):
 
 
 class Publisher:
-    """`make` makes what a lane needs; `exchange` its exchange only, `has_exchange` says that it is known to be there."""
+    """`make` makes what a lane needs, `exchange` its exchange; `has_exchange`: that one is known to be there."""
 
     def __init__(
         self,

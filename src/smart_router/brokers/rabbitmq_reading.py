@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
@@ -30,6 +30,9 @@ __all__ = ["Reading", "ReadingHost"]
 _LANE_PATIENCE: Final = 1.0
 _AT_ONCE: Final = 16
 _TRIES: Final = 3
+_AT_A_TIME: Final = 16
+_LOOKS: Final = 5
+_PAUSE: Final = 0.002
 _TURN: Final = 0.03  # s, in which what the reader before gives back is here
 
 
@@ -40,14 +43,16 @@ class ReadingHost(Protocol):
     feeds: Feeds
     topology: Topology
     log: structlog.typing.FilteringBoundLogger
-    now: Callable[[], float]
-    wall_ms: Callable[[], int]
+
+    def now(self) -> float: ...
+
+    def wall_ms(self) -> int: ...
 
     def end(self, entry: Entry, end: End, reason: str) -> None: ...
 
     def watch(self, owner: Box | RabbitSubscription) -> None: ...
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
 
 class Reading:
@@ -64,6 +69,8 @@ class Reading:
 
     async def subscribe(self, box: Box, consumer: Consumer) -> RabbitSubscription:
         lane = box.lane(NORMAL)
+        while box.leaving:
+            await asyncio.gather(*box.leaving, return_exceptions=True)
         state = await self._host.topology.declare(lane)
         sub = RabbitSubscription(box, consumer, self)
         box.subs = (*box.subs, sub)
@@ -112,7 +119,7 @@ class Reading:
         in_line: bool = False,
     ) -> Tap:
         """Made again if it is gone by now. `feed`: to come after what was done there."""
-        for attempt in range(_TRIES):
+        for attempt in range(1, _TRIES + 1):
             tap = sub.taps[lane.priority] = Tap(sub, lane, self)
             tap.token = token
             tap.in_line = in_line
@@ -121,14 +128,14 @@ class Reading:
             try:
                 await feed.consume(tap, lane.queue, sub.prefetch)
             except ChannelClosed:
-                if attempt == _TRIES - 1:
+                if attempt == _TRIES:
                     raise
                 await self._host.topology.declare(lane)
-                continue
-            if tap.left:
-                await self._leave([tap], [])
-            break
-        return tap
+            else:
+                return tap
+            finally:
+                tap.begun.set()
+        raise AssertionError("unreachable")
 
     def leave(self, sub: RabbitSubscription, taps: list[Tap], back: list[Entry]) -> None:
         """The consumers end first, then all goes back, ascending: nobody here gets it again."""
@@ -144,18 +151,48 @@ class Reading:
         for tap in taps:
             tap.left = True
         if taps:
-            task = self._host.spawn(self._leave(taps, slots))
-            box.leaving.add(task)
-            task.add_done_callback(box.leaving.discard)
-        else:
-            _give_back(slots)
+            left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            box.leaving.add(left)
+            left.add_done_callback(box.leaving.discard)
+            self._host.spawn(self._leave(taps, slots, left))
+        elif slots:
+            self._host.spawn(self._return(slots, box.lane(NORMAL).queue))
         if sub.closed:
             self._left(sub)
 
-    async def _leave(self, taps: list[Tap], slots: list[Slot]) -> None:
-        with suppress(BrokerAway, ChannelClosed):
-            await asyncio.gather(*[tap.feed.cancel(tap) for tap in taps if tap.feed is not None and tap.tag])
-        _give_back(itertools.chain(slots, *[tap.late for tap in taps]))
+    async def _leave(self, taps: list[Tap], slots: list[Slot], left: asyncio.Future[None]) -> None:
+        try:
+            await self._go(taps, slots)
+        finally:
+            left.cancel()
+
+    async def _go(self, taps: list[Tap], slots: list[Slot]) -> None:
+        late = [tap.late for tap in taps]
+        for tap in taps:
+            await tap.begun.wait()
+            if tap.feed is None:
+                continue
+            with suppress(BrokerAway, ChannelClosed):
+                await tap.feed.cancel(tap)
+        await self._return(list(itertools.chain(slots, *late)), taps[0].lane.queue)
+
+    async def _return(self, slots: list[Slot], queue: str) -> None:
+        """A few at a time: RabbitMQ 3.10 loses the order of more than 32 commands on their way to one quorum queue."""
+        slots.sort(key=lambda slot: slot.order)
+        while slots:
+            some, slots = slots[:_AT_A_TIME], slots[_AT_A_TIME:]
+            before = await self._host.topology.state(queue) if slots else None
+            _give_back(some)
+            if before is not None:
+                await self._back(queue, before.messages + len(some))
+
+    async def _back(self, queue: str, messages: int) -> None:
+        """Returns when so many wait there, or when somebody else takes them."""
+        for _ in range(_LOOKS):
+            state = await self._host.topology.state(queue)
+            if state is None or state.messages >= messages:
+                return
+            await asyncio.sleep(_PAUSE)
 
     def _left(self, sub: RabbitSubscription) -> None:
         box = sub.box
@@ -189,7 +226,7 @@ class Reading:
         if taker is None:
             for entry in back:
                 self.marks.gone_back(entry, seen=True)
-            _give_back([slot_of(entry) for entry in back])
+            self._host.spawn(self._return([slot_of(entry) for entry in back], box.lane(NORMAL).queue))
         elif delay > 0:
             taker.put_later(back, delay)
         else:
@@ -209,19 +246,22 @@ class Reading:
         asyncio.get_running_loop().call_later(_TURN, self._turn, tap)
 
     def _turn(self, tap: Tap) -> None:
-        """What has come back goes before what never left. If there was no room for it, what never left goes back."""
+        """What arrived meanwhile is put in the order of its making; what found no room before it, behind it."""
         sub = tap.sub
         arrived, tap.arrived = tap.arrived or [], None
         sub.opening -= 1
-        back = [entry for redelivered, entry in arrived if redelivered]
-        fresh = [entry for redelivered, entry in arrived if not redelivered]
-        if sub.closed or len(arrived) >= sub.prefetch:
-            back, fresh = ([], back + fresh) if sub.closed else (back, fresh)
-            for entry in fresh:
-                self.marks.gone_back(entry, seen=False)
-            _give_back([slot_of(entry) for entry in fresh])
-            fresh = []
-        for entry in back + fresh:
+        back: list[Entry] = []
+        if sub.closed:
+            back, arrived = [entry for _, entry in arrived], []
+        elif tap.in_line and len(arrived) >= sub.prefetch:
+            back = [entry for redelivered, entry in arrived if not redelivered]
+            arrived = [item for item in arrived if item[0]]
+        for entry in back:
+            self.marks.gone_back(entry, seen=False)
+        if back:
+            self._host.spawn(self._return([slot_of(entry) for entry in back], tap.lane.queue))
+        for _, entry in sorted(arrived, key=_made):
+            slot_of(entry).order = next(self.order)
             sub.take(entry, tap.lane.priority)
         sub.pump()
 
@@ -276,7 +316,7 @@ class Reading:
             return
         with suppress(BrokerAway):
             state = await self._host.topology.declare(lane)
-            if not sub.closed and lane.priority not in sub.taps:
+            if lane.priority not in sub.taps:
                 in_line = sub.box.policy.exclusive and state.consumers > 0
                 await self._consume(sub, lane, token=token, in_line=in_line)
 
@@ -294,6 +334,12 @@ class Reading:
 
         for sub in subs:
             self._host.spawn(again(sub))
+
+
+def _made(item: tuple[bool, Entry]) -> tuple[int, int, str]:
+    """Ids are made in the order of time, by each node."""
+    message = item[1].message
+    return message.at, len(message.id), message.id
 
 
 def _give_back(slots: Iterable[Slot]) -> None:

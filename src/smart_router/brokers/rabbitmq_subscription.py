@@ -3,8 +3,9 @@
     queue ─► Tap ─► credit? ──yes──► Consumer.deliver ─► ack, or release ─► front, or after its delay
                       └─no─► buffer (prefetched) ─► given back when the reader stays without credit, or closes
 
-An exclusive mailbox is consumed from the first moment: RabbitMQ keeps the line. A shared one from the first credit.
-What was prefetched and not delivered goes back unmarked: it is remembered here that nobody has seen it.
+An exclusive mailbox is consumed from the first moment: RabbitMQ keeps the line. A shared one with the first credit; it
+is left when the reader has none for long. What was prefetched and not delivered goes back; it is remembered here that
+nobody has seen it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Iterable
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from smart_router.brokers.base import Consumer, End, Entry
@@ -24,8 +25,8 @@ from smart_router.brokers.rabbitmq_tap import Tap
 
 __all__ = ["RabbitSubscription", "Readers"]
 
-_EXCLUSIVE_PREFETCH: Final = 256
-"""It cannot grow: who consumes anew stands last in line. A shared mailbox's is what its reader has credit for."""
+_EXCLUSIVE_PREFETCH: Final = 128
+"""It cannot grow: who consumes anew stands last in line. A shared mailbox's follows the credit of its reader."""
 
 _FAIR_TURN: Final = 8
 _PATIENCE: Final = 1.0  # s without credit, until what was prefetched goes back to the others

@@ -39,18 +39,20 @@ class Tap:
     """`active`: something came over it. `left`: cancelled by us; what still comes, `late`, goes back.
 
     `in_line`: somebody else was consuming when it began. Then its turn comes with that one's end, whose messages come
-    back a moment later: `arrived` holds what comes meanwhile, so that they can be put before it.
+    back a moment later, and not in order: RabbitMQ returns by itself what a cancel meets on its way. `arrived` holds
+    what comes in that moment, to be put in order.
     """
 
     __slots__ = (
         "_host",
         "active",
         "arrived",
+        "begun",
         "feed",
         "first",
         "in_line",
-        "late",
         "lane",
+        "late",
         "left",
         "sub",
         "tag",
@@ -62,6 +64,7 @@ class Tap:
         self.lane = lane
         self.feed: Feed | None = None
         self.tag = ""
+        self.begun = asyncio.Event()
         self.left = False
         self.active = False
         self.in_line = False
@@ -83,7 +86,7 @@ class Tap:
             host.end(Entry(foreign(body, host.wall_ms()), box.address, box.policy, slot=slot), End.FAILED, "foreign")
             return
         if not self.active:
-            self._begun()
+            self._begun(redelivered)
         meta = arrival.meta
         if meta.lane >= 0:
             host.lane_found(self, slot, meta.lane)
@@ -102,11 +105,11 @@ class Tap:
         else:
             sub.take(entry, self.lane.priority)
 
-    def _begun(self) -> None:
+    def _begun(self, redelivered: bool) -> None:
         self.active = True
         if self.first is not None:
             self.first.set()
-        if self.in_line and not self.left:
+        if (self.in_line or redelivered) and not self.left:
             self.arrived = []
             self._host.turn_came(self)
 

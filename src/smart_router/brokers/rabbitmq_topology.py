@@ -93,9 +93,9 @@ class Topology:
                 raise
             endpoint = lane.box.address.partition("/")[0]
             raise StorageError(
-                f"the mailbox {lane.box.address} is in RabbitMQ with other settings than [endpoints.{endpoint}] has now "
-                f"(durability, max_messages, max_bytes, overflow): set them back, or delete the queue {lane.queue!r} "
-                f"when it is empty. {error.message}"
+                f"the mailbox {lane.box.address} is in RabbitMQ with other settings than [endpoints.{endpoint}] "
+                "has now (durability, max_messages, max_bytes, overflow): set them back, or delete the queue "
+                f"{lane.queue!r} when it is empty. {error.message}"
             ) from error
         return state
 
