@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from smart_router.bus.local import LocalBus
+from smart_router.bus.redis import RedisBus
 from smart_router.clock import SystemClock
 from smart_router.directory.base import Directory, NodeRecord
 from smart_router.directory.bus import BusDirectory
@@ -15,7 +16,7 @@ from tests.fakes.clock import FakeClock, until
 from tests.fakes.exchange import FaultyExchange
 from tests.fakes.redis import StraightWays, Ways
 
-__all__ = ["BusPlace", "LocalPlace", "RedisPlace", "wait_for"]
+__all__ = ["BusOverRedisPlace", "BusPlace", "LocalPlace", "RedisPlace", "wait_for"]
 
 TURNS = 8
 """Of the event loop: enough for a question, its answer, and what follows from it."""
@@ -153,6 +154,33 @@ class RedisPlace:
 
     def now(self) -> float:
         return SystemClock.monotonic()
+
+
+class BusOverRedisPlace(RedisPlace):
+    """The directory over the bus, when the bus is Redis: announcements on a real wire, in real time."""
+
+    def __init__(self, ways: Ways) -> None:
+        super().__init__(ways)
+        self.buses: dict[Directory, RedisBus] = {}
+
+    def make(self, node: str, installation: str = "") -> Directory:
+        url, proxy = self.ways.take(installation)
+        bus = RedisBus(url, node)
+        directory = BusDirectory(bus, SystemClock(), lease=self.lease, settle=0.3)
+        self.buses[directory] = bus
+        self.ways.give(directory, proxy)
+        return directory
+
+    async def open(self, directory: Directory, me: NodeRecord) -> None:
+        await self.buses[directory].open()
+        await directory.open(me)
+
+    async def crash(self, directory: Directory) -> None:
+        self.buses[directory].abort()
+
+    async def close(self) -> None:
+        for bus in self.buses.values():
+            await bus.close()
 
 
 async def wait_for(condition: Callable[[], bool]) -> None:
