@@ -7,8 +7,6 @@ open ─► up ─(lost)─► away ─(back-off, host after host)─► up ─�
 from __future__ import annotations
 
 import asyncio
-import os
-import ssl
 from contextlib import suppress
 from random import Random
 from typing import Final
@@ -27,11 +25,11 @@ from smart_router.amqp.base import (
     OnWritable,
 )
 from smart_router.amqp.channel import Channel
-from smart_router.amqp.link import Link, describe, printable
-from smart_router.amqp.url import AmqpUrl, Host
-from smart_router.errors import BrokerAway, ConfigError, RouterError, StorageError
-from smart_router.protocols.amqp import FrameError
-from smart_router.protocols.amqp_connection import CAPABILITIES, Login, Phase, Server, Tuning
+from smart_router.amqp.connecting import Connector
+from smart_router.amqp.link import Link
+from smart_router.amqp.url import AmqpUrl
+from smart_router.errors import BrokerAway, RouterError, StorageError
+from smart_router.protocols.amqp_connection import Login, Server, Tuning
 
 __all__ = ["AmqpConnection"]
 
@@ -40,8 +38,6 @@ LONGEST_WAIT: Final = 10.0
 """Seconds between attempts, doubled each time, with jitter."""
 
 GOODBYE: Final = 2.0
-
-_REFUSED, _INVALID_PATH, _NOT_ALLOWED = 403, 402, 530
 
 _log = structlog.get_logger("smart_router.amqp")
 
@@ -73,13 +69,12 @@ class AmqpConnection:
         self._on_up = on_up
         self._on_down = on_down
         self._on_writable = on_writable
-        self._tls: ssl.SSLContext | None = None
+        self._connector = Connector(url)
         self._link: Link | None = None
         self._reason = "not open yet"
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = True
-        self._next_host = 0
 
     # -- for everybody
 
@@ -89,7 +84,7 @@ class AmqpConnection:
         ConfigError: login, virtual host, certificate or the other end (no RabbitMQ) is wrong: says which setting.
         BrokerAway: nobody answers. What `on_up` raises comes out too.
         """
-        self._tls = self.url.ssl_context()
+        self._connector.prepare()
         self._closed = False
         try:
             await self._stand_up()
@@ -170,7 +165,7 @@ class AmqpConnection:
 
     async def _stand_up(self) -> None:
         self._lost.clear()
-        link = await self._connect()
+        link = await self._connector.connect(self._make_link)
         if link.ended.done():  # lost in the same moment
             raise BrokerAway(link.reason())
         self._link = link
@@ -178,6 +173,11 @@ class AmqpConnection:
         await self._on_up()
         self.link()  # lost meanwhile?
         self._reason = ""
+
+    def _make_link(self) -> Link:
+        wanted = Tuning(channel_max=self.url.channel_max, heartbeat=self.url.heartbeat)
+        login = Login(self.url.user, self.url.password, self.url.vhost, self.name)
+        return Link(login, wanted, self.counters, self._note_lost, self._on_writable)
 
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
@@ -219,78 +219,3 @@ class AmqpConnection:
         self._reason = link.reason()
         self._lost.set()
         self._on_down(self._reason)
-
-    # -- connecting
-
-    async def _connect(self) -> Link:
-        """Beginning with the host after the last one that was used."""
-        found: RouterError | None = None
-        hosts = self.url.hosts
-        for turn in range(len(hosts)):
-            place = (self._next_host + turn) % len(hosts)
-            try:
-                link = await self._connect_to(hosts[place])
-            except RouterError as error:
-                found = found if isinstance(found, ConfigError) else error
-            else:
-                self._next_host = place + 1
-                return link
-        assert found is not None
-        raise found
-
-    async def _connect_to(self, host: Host) -> Link:
-        login = Login(self.url.user, self.url.password, self.url.vhost, self.name)
-        wanted = Tuning(channel_max=self.url.channel_max, heartbeat=self.url.heartbeat)
-        link = Link(login, wanted, self.counters, self._note_lost, self._on_writable)
-        server_name = (self.url.server_name or host.name) if self._tls is not None else None
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self.url.connect_timeout):
-                await loop.create_connection(
-                    lambda: link, host.name, host.port, ssl=self._tls, server_hostname=server_name
-                )
-                await asyncio.shield(link.opened)
-            self._check(link, host)
-        except OSError as error:
-            link.abort(error)
-            raise self._explain_socket(error, host) from error
-        except BaseException as error:
-            link.abort(ConnectionAbortedError())
-            raise error
-        return link
-
-    def _check(self, link: Link, host: Host) -> None:
-        """It got as far as `open-ok`, and it is a RabbitMQ that can what we need."""
-        protocol = link.protocol
-        if protocol.phase is not Phase.OPEN:
-            raise self._explain_end(link, host)
-        server = protocol.server
-        assert server is not None
-        if server.product != "RabbitMQ":
-            raise self.url.wrong(f"{host} is {printable(server.product) or 'something unknown'}, not RabbitMQ")
-        if missing := [name for name in CAPABILITIES if name not in server.capabilities]:
-            raise self.url.wrong(f"{host} is too old a RabbitMQ: it cannot {', '.join(missing)}")
-
-    def _explain_socket(self, error: OSError, host: Host) -> RouterError:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return self.url.wrong(
-                f"the certificate of {host} is not valid for us: {error.verify_message}: "
-                "name its authority with `cacertfile`, its own name with `server_name_indication`"
-            )
-        if isinstance(error, ssl.SSLError):
-            return self.url.wrong(f"{host}: the TLS handshake failed: {error.reason}: is this the port for amqps?")
-        said = os.strerror(error.errno) if error.errno and error.errno > 0 else describe(error)
-        return BrokerAway(f"{host} cannot be reached: {said}: see to RabbitMQ, or correct `{self.url.setting}`")
-
-    def _explain_end(self, link: Link, host: Host) -> RouterError:
-        ending, error = link.protocol.ending, link.error
-        url = self.url
-        if isinstance(error, FrameError):
-            return url.wrong(f"{host} is no RabbitMQ, or not on this port: {error.message}")
-        if ending is not None and ending.code == _REFUSED:
-            return url.wrong(f"{host} refuses the login of `{url.user}`: correct user name or password")
-        if ending is not None and ending.code in (_INVALID_PATH, _NOT_ALLOWED):
-            return url.wrong(f"{host} does not let `{url.user}` use this virtual host: {printable(ending.text)}")
-        if isinstance(error, ssl.SSLError):
-            return self._explain_socket(error, host)
-        return BrokerAway(f"{host}: {link.reason()}: see to RabbitMQ, or correct `{url.setting}`")
