@@ -204,8 +204,8 @@ MISTAKES = [
         "`jwks` in [auth], line 2: keys over plain http can be changed on the way: use https",
     ),
     (
-        '[broker]\nurl = "amqp://localhost"',
-        "`url` in [broker], line 2: `amqp://` comes with a later version: use `embedded://`",
+        '[broker]\nurl = "kafka://localhost"',
+        "`url` in [broker], line 2: write `embedded://`, `embedded://memory` or `embedded://` and a folder",
     ),
     (
         '[broker]\nurl = "embeded://"',

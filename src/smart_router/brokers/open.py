@@ -22,13 +22,18 @@ def make_broker(
     on_failed: Callable[[StorageError], None],
     on_warning: Callable[[str], None],
 ) -> Broker:
-    """Not open yet. `embedded://`: in the data folder; `embedded://PATH`; `embedded://memory`; `redis://…`.
+    """Not open yet. `embedded://`: in the data folder; `embedded://PATH`; `embedded://memory`; `redis://…`;
+    `amqp://…`.
 
     `on_failed`: it will not work again. `on_warning`: what an operator should know. Raises ConfigError.
     """
     scheme, separator, rest = settings.url.partition("://")
     if scheme in ("redis", "rediss"):
         return _redis(settings, clock, on_end, on_warning)
+    if scheme in ("amqp", "amqps"):
+        from smart_router.brokers.rabbitmq import RabbitBroker, RabbitOptions
+
+        return RabbitBroker(settings.url, clock, options=RabbitOptions(prefix=settings.prefix), on_end=on_end)
     if scheme != "embedded" or not separator:
         raise ConfigError([f"broker: {scheme}:// is not offered by this version: use embedded://"])
     from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions

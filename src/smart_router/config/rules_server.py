@@ -151,10 +151,8 @@ def _check_jwks(auth: AuthSettings, jwks: str, problems: Problems) -> None:
 def check_top(settings: Settings, problems: Problems) -> None:
     """`broker`, `store`, `app`, `data`."""
     scheme, colon, rest = settings.broker.url.partition("://")
-    if scheme in {"redis", "rediss"}:
+    if scheme in {"redis", "rediss", "amqp", "amqps"}:
         pass
-    elif scheme in {"amqp", "amqps"}:
-        problems.of(settings.broker, "url", f"`{scheme}://` comes with a later version: use `embedded://`")
     elif scheme != "embedded" or not colon or any(character in rest for character in "?#"):
         problems.of(settings.broker, "url", "write `embedded://`, `embedded://memory` or `embedded://` and a folder")
     if not settings.store.startswith(("sqlite:///", "postgresql://")):

@@ -190,9 +190,11 @@ class HealthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[broker]`. `url`: `embedded://` (in the data folder), `embedded://PATH` (that folder), `embedded://memory`
-    (nothing on disk: a restart forgets all), `redis://…` (docs/brokers.md). `commit_delay`: seconds that a group commit
-    waits at most for more; 0: at once. `lease`: seconds after which what a silent node held goes to others (Redis)."""
+    (nothing on disk: a restart forgets all), `redis://…`, `amqp://…` (docs/brokers.md). `commit_delay`: seconds that a group commit
+    waits at most for more; 0: at once. `lease`: seconds after which what a silent node held goes to others (Redis).
+    `prefix`: of all names in RabbitMQ; installations with different ones may share a virtual host."""
 
     url: str = "embedded://"
     commit_delay: Annotated[float, Meta(ge=0, le=1)] = 0.005
     lease: Annotated[float, Meta(ge=0.1, le=300)] = 10.0
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._~@:+\-]{1,64}$")] = "smart-router"
