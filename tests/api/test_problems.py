@@ -65,6 +65,7 @@ async def test_the_description_names_what_exists_and_nothing_else(node: Node) ->
     assert set(paths) == {
         "/healthz", "/readyz", "/metrics", "/check", "/nodes", "/revocations",
         "/dead-letters", "/dead-letters/{id}", "/dead-letters/replay", "/dead-letters/purge",
+        "/mailboxes", "/mailbox", "/mailbox/messages", "/mailbox/requeue",
     }  # fmt: skip
     for path, methods in paths.items():
         for method in methods:

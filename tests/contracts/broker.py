@@ -767,6 +767,11 @@ class BrokerContract:
         bench.broker.ack(first)
         await bench.has_waiting(5)
 
+    async def test_peek_misses_nothing_that_is_just_being_written(self, bench: Bench) -> None:
+        for round_ in range(20):
+            await bench.put_many(5)
+            assert len(await bench.broker.peek(BOX, limit=1000)) == 5 * (round_ + 1)
+
     @needs(Capability.PEEK_HELD)
     async def test_peek_while_somebody_reads(self, bench: Bench) -> None:
         reader, _ = await bench.read(credit=1)

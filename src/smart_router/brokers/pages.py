@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from smart_router.brokers.base import End, Entry
 from smart_router.brokers.lane import NEVER, Lane, Stub
@@ -84,11 +84,15 @@ class Pages:
         entry.slot = slot
         return entry
 
-    async def fetch(self, box: Waiting, stubs: Iterable[Stub]) -> dict[int, Entry]:
+    async def fetch(self, box: Waiting, stubs: Sequence[Stub]) -> dict[int, Entry]:
         """The entries of these stubs, which keep their place; those that can be read."""
+        # Looked up now: a row may be written, and its entry let go, between the reader's look and its answer.
+        kept = {stub.seq: entry for stub in stubs if (entry := self._kept.get(stub.seq)) is not None}
+        if len(kept) == len(stubs):
+            return kept
         future: asyncio.Future[dict[int, Entry | None]] = asyncio.get_running_loop().create_future()
-        self._read([(box, stub) for stub in stubs], future.set_result)
-        return {seq: entry for seq, entry in (await future).items() if entry is not None}
+        self._read([(box, stub) for stub in stubs if stub.seq not in kept], future.set_result)
+        return {**kept, **{seq: entry for seq, entry in (await future).items() if entry is not None}}
 
     def end(self, box: Waiting, stub: Stub, end: End, reason: str) -> None:
         """Ends what a stub stood for, soon, and in the order of the calls."""
