@@ -28,6 +28,7 @@ from smart_router.config.schema import EndpointSettings, Settings
 from smart_router.core.access import compile_rules
 from smart_router.core.asking import Asking
 from smart_router.core.attempts import Attempts
+from smart_router.core.delivered import Delivered
 from smart_router.core.delivery import Delivery
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.ends import Ends
@@ -37,6 +38,8 @@ from smart_router.core.health import Health
 from smart_router.core.installation import Installation, Others, digest, node_id
 from smart_router.core.limits import NewMailboxes
 from smart_router.core.moving import Moving
+from smart_router.core.own_mailboxes import OwnMailboxes
+from smart_router.core.receipts import Receipts
 from smart_router.core.reports import Reports
 from smart_router.core.revocations import Revocations, concerns
 from smart_router.core.router import Router
@@ -224,6 +227,9 @@ class Node:
         installation = self._installation(delivery, revocations, subs, reports.health)
         installation.trouble = broker.trouble
         delivery.elsewhere = installation
+        own = OwnMailboxes(broker, endpoints, new_mailboxes, ids, delivery, installation.bus)
+        receipts = Receipts(broker, own, Delivered(clock), clock)
+        self._closers.append(receipts.close)
         authorizer = make_authorizer(settings.auth, revocations, clock)
         await authorizer.open()
         self._closers.append(authorizer.close)
@@ -246,6 +252,7 @@ class Node:
             store=store,
             installation=installation,
             sub_endpoints=subs,
+            receipts=receipts,
         )
         self._wire(reports.ends, delivery, revocations)
         await self.core.installation.open()
@@ -281,7 +288,13 @@ class Node:
     def _wire(self, ends: Ends, delivery: Delivery, revocations: Revocations) -> None:
         """What the parts tell each other."""
 
+        core = self.core
+        delivery.receipts = core.router.receipts = core.receipts
+        delivery.holdings.owes = core.receipts.owes
+
         def told(entry: Entry, state: End, reason: str) -> None:
+            if entry.message.wants:
+                core.receipts.ended(entry.message, entry.address, state, reason)
             if state in (End.DROPPED, End.SUPERSEDED):
                 self.core.installation.gap(entry.address)
             if state is End.REFUSED and reason != "access":
@@ -333,6 +346,7 @@ class Node:
         return [
             ("router", core.router.statistics()),
             ("delivery", core.delivery.statistics()),
+            ("receipts", core.receipts.statistics()),
             ("ends", core.ends.statistics()),
             ("broker", core.broker.statistics()),
             ("store", core.store.statistics()),

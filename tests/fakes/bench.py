@@ -19,6 +19,7 @@ from smart_router.core.access import compile_rules
 from smart_router.core.actions import Context
 from smart_router.core.asking import Asking
 from smart_router.core.attempts import Attempts
+from smart_router.core.delivered import Delivered
 from smart_router.core.delivery import Delivery
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.ends import Ends
@@ -28,6 +29,8 @@ from smart_router.core.health import Health
 from smart_router.core.installation import Installation, Others
 from smart_router.core.limits import NewMailboxes
 from smart_router.core.moving import Moving
+from smart_router.core.own_mailboxes import OwnMailboxes
+from smart_router.core.receipts import Receipts
 from smart_router.core.reports import Reports
 from smart_router.core.revocations import Revocations, concerns
 from smart_router.core.router import Router
@@ -143,6 +146,7 @@ class Bench:
         self.subs = SubEndpoints(self.endpoints, self.store, self.health, clock)
         await self.subs.open()
         self.installation = self._installation(f"node-{next(_NODES)}")
+        self.receipts = self._receipts(ids)
         registrar = Registrar(self.subs, self.revocations, self.health, clock)
         self.tokens = TokenWatch[Session](
             clock,
@@ -168,6 +172,7 @@ class Bench:
             self.store,
             self.installation,
             self.subs,
+            self.receipts,
         )
         await self._join_the_others()
         self.ends.told = self._told
@@ -195,6 +200,14 @@ class Bench:
         self.delivery.elsewhere = installation
         return installation
 
+    def _receipts(self, ids: Ids) -> Receipts:
+        broker, delivery = self.broker, self.delivery
+        own = OwnMailboxes(broker, self.endpoints, self.new_mailboxes, ids, delivery, self.installation.bus)
+        receipts = Receipts(broker, own, Delivered(self.clock), self.clock)
+        delivery.receipts = self.router.receipts = receipts
+        delivery.holdings.owes = receipts.owes
+        return receipts
+
     async def _join_the_others(self) -> None:
         """The first waits for others to say that they are there, for as long as a clock that stands still lets it."""
         opening = asyncio.ensure_future(self.installation.open())
@@ -213,6 +226,8 @@ class Bench:
         return routes
 
     def _told(self, entry: Entry, state: End, reason: str) -> None:
+        if entry.message.wants:
+            self.receipts.ended(entry.message, entry.address, state, reason)
         if state in (End.DROPPED, End.SUPERSEDED):
             self.installation.gap(entry.address)
         if state is End.REFUSED and reason != "access":
@@ -227,6 +242,7 @@ class Bench:
         await self.authorizer.close()
         await self.installation.close()
         await self.delivery.holdings.close()
+        await self.receipts.close()
         await self.ends.close()
         if self.among is None:
             await self.broker.close()

@@ -10,7 +10,7 @@ import msgspec
 from smart_router.brokers.base import Entry
 from smart_router.core.endpoints import Target
 from smart_router.errors import Refused
-from smart_router.message import NO_OPTIONS, Envelope, Message, Options
+from smart_router.message import NO_OPTIONS, Envelope, Message, Options, wants_of
 
 if TYPE_CHECKING:
     from smart_router.core.router import Router
@@ -152,6 +152,7 @@ class Context:
                 self.at + ttl if ttl else 0,
                 options.supersede,
                 options.id,
+                wants_of(options),
             )
         self.entries.append(Entry(message, target.address, target.policy))
 

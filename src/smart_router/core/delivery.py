@@ -11,7 +11,9 @@ broker ─deliver─► Held ─► send ─► Link.deliver ─► wire
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import structlog
 
 from smart_router.brokers.base import Broker, End, Entry
 from smart_router.clock import Deadlines
@@ -24,7 +26,13 @@ from smart_router.core.sessions import Session, Sessions
 from smart_router.core.takeover import TakeOvers
 from smart_router.errors import Refused, RouterError
 
+if TYPE_CHECKING:
+    from smart_router.core.receipts import Receipts
+
 __all__ = ["Delivery", "DeliveryStatistics", "Elsewhere"]
+
+
+_log = structlog.get_logger("smart_router.delivery")
 
 
 class Elsewhere(Protocol):
@@ -86,6 +94,9 @@ class Delivery:
         self.takeovers.detach, self.takeovers.give_back = self.detach, self._give_back
         self.takeovers.refill = self._refill
         self.elsewhere: Elsewhere = _Nowhere()
+        self.receipts: Receipts
+        """Of what says in `wants` that somebody is to be told."""
+        self._joining: set[str] = set()
         self._redelivered = self._delivered = self._confirmed = self._timed_out = 0
         self._refused = self._given_back = self._unknown = 0
 
@@ -123,7 +134,7 @@ class Delivery:
         endpoint = session.endpoint
         helds: list[Held] = []
         try:
-            if endpoint.own_mailbox:
+            if endpoint.own_mailbox or await self._broker.mailbox(session.actor) is not None:
                 helds.append(await self.holdings.own(session.actor, endpoint))
             if endpoint.shared_mailbox:
                 helds.append(await self.holdings.shared(session.place.address, endpoint))
@@ -131,6 +142,28 @@ class Delivery:
             self.holdings.give_up(helds)
             raise
         return helds
+
+    def join_own(self, actor: str) -> None:
+        """The actor's sessions here read its own mailbox from now on, though their endpoint gives nobody one."""
+        for session in self.sessions.of_actor(actor):
+            if session.id not in self._joining and session.parked_until is None and not _reads_own(session):
+                self._joining.add(session.id)
+                self.holdings.run(self._join_own(session), f"own mailbox of {actor}")
+
+    async def _join_own(self, session: Session) -> None:
+        try:
+            held = await self.holdings.own(session.actor, session.endpoint)
+        except RouterError as error:  # what is in it waits for the actor's next session
+            _log.warning("own_mailbox_not_read", actor=session.actor, code=error.code)
+            return
+        finally:
+            self._joining.discard(session.id)
+        if session.closed or session.parked_until is not None or _reads_own(session):
+            self.holdings.give_up([held])
+            return
+        held.join(session)
+        session.held = [*session.held, held]
+        held.refill()
 
     def detach(self, session: Session, *, resumable: bool = False) -> None:
         """The connection is gone. What is unconfirmed goes back, or is kept for a recovery (`resumable`)."""
@@ -191,6 +224,8 @@ class Delivery:
         resumed = await self.recovery.resume(session, offset)
         if resumed is None:
             return
+        if not session.endpoint.own_mailbox and await self._broker.mailbox(session.actor) is not None:
+            self.join_own(session.actor)
         if resumed.confirmed:
             self.done(session, resumed.confirmed)
         session.link.hello(True)
@@ -240,7 +275,7 @@ class Delivery:
             session.link.deliver(entry, None, str(number) if session.offsets else None)
             session.confirmed = number
             self._confirmed += 1
-            self._broker.ack((entry,))
+            self._broker.ack(self.receipts.delivered(session.actor, (entry,)) if message.wants else (entry,))
             for held in session.held:
                 held.refill()
         else:
@@ -298,7 +333,12 @@ class Delivery:
     def done(self, session: Session, batch: list[Entry]) -> None:
         """Its recipient has them."""
         self._confirmed += len(batch)
-        self._broker.ack(batch)
+        free = batch
+        for entry in batch:
+            if entry.message.wants:
+                free = self.receipts.delivered(session.actor, batch)
+                break
+        self._broker.ack(free)
         if self._events.wanted("message.acknowledged"):
             for entry in batch:
                 self._tell(entry, session, "message.acknowledged")
@@ -383,3 +423,7 @@ class Delivery:
             self.recovery.missed,
             self._unknown,
         )
+
+
+def _reads_own(session: Session) -> bool:
+    return any(held.address == session.actor for held in session.held)

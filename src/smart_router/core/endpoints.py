@@ -97,6 +97,11 @@ class Endpoints:
             return known
         return self._resolve(address)
 
+    def own(self, actor: str) -> Target | None:
+        """The actor's own mailbox, whatever the mode: for what the router tells it. None: there is no such endpoint."""
+        target = self._parse(actor)
+        return target if target is not None and target.is_actor else None
+
     def _resolve(self, address: object) -> Target:
         if not isinstance(address, str) or not is_address(address):
             shown = address[:128] if isinstance(address, str) else type(address).__name__

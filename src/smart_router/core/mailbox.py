@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
 
 from smart_router.brokers.base import Broker, Entry, MailboxPolicy, Subscription
 from smart_router.core.endpoints import Endpoint
@@ -117,9 +117,11 @@ class Holdings:
         self._send = send
         self._held: dict[str, Held] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}
-        self._renewals: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self.making: Callable[[str, Endpoint], None] = lambda _address, _endpoint: None
         """Asked before a mailbox is made that is not there yet; raises Refused."""
+        self.owes: Callable[[str], bool] = lambda _address: False
+        """Whether something of this mailbox is confirmed, but not acknowledged yet: so it must not go back."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -173,20 +175,24 @@ class Holdings:
             del self._held[held.address]
             held.hold_back(self._broker)
             if held.subscription is not None:
-                held.subscription.close()
+                held.subscription.close(keep=self.owes(held.address))
                 held.subscription = None
 
     def pass_on(self, held: Held, *, keep: bool) -> None:
         """The next in line has its turn; we stand in line again, behind all others, while a session here reads it."""
         held.hold_back(self._broker)
         if held.subscription is not None:
-            held.subscription.close(keep=keep)
+            held.subscription.close(keep=keep or self.owes(held.address))
             held.subscription = None
         held.paused = False
         if self._held.get(held.address) is held:
-            renewal = asyncio.get_running_loop().create_task(self._renew(held), name=f"in line for {held.address}")
-            self._renewals.add(renewal)
-            renewal.add_done_callback(self._renewals.discard)
+            self.run(self._renew(held), f"in line for {held.address}")
+
+    def run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """A task that ends with the node."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _renew(self, held: Held) -> None:
         delay = _RETRY
@@ -204,6 +210,6 @@ class Holdings:
             held.refill()
 
     async def close(self) -> None:
-        for renewal in list(self._renewals):
-            renewal.cancel()
-        await asyncio.gather(*self._renewals, return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -16,12 +16,12 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 import structlog
 
-from smart_router.brokers.base import Broker, Capability, Entry, PutDone, PutResult
+from smart_router.brokers.base import Broker, Capability, End, Entry, PutDone, PutResult
 from smart_router.core.access import Permissions, forbidden
 from smart_router.core.actions import Context, rest_of
 from smart_router.core.endpoints import Endpoints
@@ -32,7 +32,10 @@ from smart_router.core.routes import Route, Routes
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
 from smart_router.ids import Ids
-from smart_router.message import NO_OPTIONS, Envelope, Message, decode_envelope
+from smart_router.message import NO_OPTIONS, RECEIPTS, Envelope, Message, Options, decode_envelope, wants_of
+
+if TYPE_CHECKING:
+    from smart_router.core.receipts import Receipts
 
 __all__ = ["Reply", "Router", "RouterStatistics"]
 
@@ -42,7 +45,7 @@ Reply = Callable[[bytes], None]
 _encode: Final = msgspec.json.Encoder().encode
 _BRACE: Final = 0x7B
 _log = structlog.get_logger("smart_router.router")
-_NOT_BUILT: Final = ("receipt", "deliver", "reply", "trace")
+_NOT_BUILT: Final = ("deliver", "reply", "trace")
 
 
 class RouterStatistics(NamedTuple):
@@ -78,6 +81,7 @@ class Router:
         self._received = self._published = self._refused = self._repeated = 0
         self._route_errors = self._no_route = 0
         self.draining = False
+        self.receipts: Receipts
 
     def on(self, name: str, handler: EventHandler) -> None:
         """Calls `handler` with each event of that name (specs: mailbox routing, Events)."""
@@ -155,6 +159,8 @@ class Router:
             raise Refused("bad_message", "`options.ttl` must be a number of seconds above 0.")
         if options.priority is not None and not 0 <= options.priority <= 9:
             raise Refused("bad_message", "`options.priority` must be a whole number from 0 (lowest) to 9.")
+        if options.receipt is not None and not (options.receipt and RECEIPTS.keys() >= set(options.receipt)):
+            raise Refused("bad_message", f"`options.receipt` lists what you want to be told of: {', '.join(RECEIPTS)}.")
         for wanted, capability in ((options.priority, Capability.PRIORITY), (options.supersede, Capability.SUPERSEDE)):
             if wanted is not None and capability not in self._broker.capabilities:
                 raise Refused(
@@ -256,11 +262,14 @@ class Router:
             self._refuse(session, error, context.type, reply)
             return
         self._tell_queued(entries)
-        key = context.envelope.options.id
-        if reply is None and key is None:
+        options = context.envelope.options
+        key = options.id
+        if reply is None and (options is NO_OPTIONS or _untold(options)):
             if entries:
                 self._broker.put(entries)
             return
+        if options.receipt is not None:
+            self.receipts.sent(entries)
         answer = b'{"id":"%b","status":"queued"}' % context.id.encode()
         if not entries:
             self._done(context, answer, reply, PutResult({}))
@@ -300,6 +309,8 @@ class Router:
             if reply is None:
                 error.details.setdefault("id", context.id)
                 context.session.link.fail(error)
+        if context.envelope.options.receipt is not None:
+            self.receipts.put(context.entries, result)
         self._answer_first(context, answer)
         if reply is not None:
             reply(answer)
@@ -342,7 +353,10 @@ class Router:
         )
         body = b'{"id":"' + context.id.encode() + session.from_part + context.at_json + context.rest
         kept = Message(context.id, session.actor, context.at, context.type, body, context.attachments)
+        kept.key, kept.wants = context.envelope.options.id, wants_of(context.envelope.options)
         self._ends.route_failed(kept, session.place.address, type(error).__name__)
+        if kept.wants:
+            self.receipts.ended(kept, session.place.address, End.FAILED, "route_error")
         told = Refused(
             "route_error",
             "The route for this message failed; the message is kept as a dead letter. Tell its operator the id.",
@@ -365,6 +379,11 @@ def _drive(outcome: Any) -> None:
         return
     outcome.close()
     raise RuntimeError("a coroutine without an await has suspended")
+
+
+def _untold(options: Options) -> bool:
+    """Nobody waits to hear that the message is safe."""
+    return options.id is None and options.receipt is None
 
 
 def _explain(error: msgspec.ValidationError) -> str:

@@ -16,6 +16,7 @@ from smart_router.core.events import Events
 from smart_router.core.expiry import TokenWatch
 from smart_router.core.health import Health
 from smart_router.core.installation import Installation
+from smart_router.core.receipts import Receipts
 from smart_router.core.revocations import Revocations
 from smart_router.core.router import Router
 from smart_router.core.sessions import Session, Sessions
@@ -44,3 +45,4 @@ class Core(NamedTuple):
     store: Store
     installation: Installation
     sub_endpoints: SubEndpoints
+    receipts: Receipts
