@@ -14,6 +14,7 @@ from smart_router.cli.check_config import check_config
 from smart_router.cli.deadletters import dead_letters
 from smart_router.cli.demo import demo
 from smart_router.cli.listen import listen
+from smart_router.cli.mailboxes import mailboxes
 from smart_router.cli.nodes import nodes
 from smart_router.cli.revoke import revoke
 from smart_router.cli.send import send
@@ -40,6 +41,7 @@ def program() -> typer.Typer:
     app.command(cls=CheckCommand)(check)
     app.command()(nodes)
     app.command()(revoke)
+    app.add_typer(mailboxes(), name="mailboxes")
     app.add_typer(dead_letters(), name="dead-letters")
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
         bench

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from rich.console import Console
@@ -15,8 +15,6 @@ from smart_router.cli.exits import USAGE, end
 from smart_router.cli.requests import NoAnswer, ask
 
 __all__ = ["Router", "milliseconds", "show", "when"]
-
-_PAGE: Final = 1000
 
 
 class Router(NamedTuple):
@@ -42,11 +40,13 @@ class Router(NamedTuple):
             end(f"the router refused: {answer.error} ({answer.status})")
         return answer.value
 
-    def pages(self, path: str, query: Mapping[str, Any], key: str, limit: int) -> Iterator[dict[str, Any]]:
-        """Up to `limit` rows of a list that comes in pages."""
+    def pages(
+        self, path: str, query: Mapping[str, Any], key: str, limit: int, page: int = 1000
+    ) -> Iterator[dict[str, Any]]:
+        """Up to `limit` rows of a list that comes in pages of at most `page`."""
         cursor: str | None = None
         while limit > 0:
-            answer = self.call("GET", path, {**query, "limit": min(limit, _PAGE), "cursor": cursor})
+            answer = self.call("GET", path, {**query, "limit": min(limit, page), "cursor": cursor})
             yield from answer[key]
             limit -= len(answer[key])
             cursor = answer["cursor"]
