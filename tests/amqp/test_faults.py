@@ -7,10 +7,11 @@ from structlog.testing import capture_logs
 
 from faults.amqp_frames import CutAt, Place
 from faults.proxy import Connection, Proxy, Silence
+from smart_router.amqp import Properties, encode_properties
 from smart_router.errors import BrokerAway
 from tests.amqp.bench import Line, User, place, using, with_place
 from tests.fakes.clock import until
-from tests.services import unique
+from tests.services import StartRabbit, unique
 
 
 class Taker:
@@ -177,3 +178,29 @@ async def publish_all(user: User, line: Line, queue: str, wanted: list[bytes]) -
 def confirmed(line: Line) -> int:
     """So many of the first; one queue confirms in order."""
     return max((number for number, _, ok in line.confirms if ok), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_broker_that_is_killed_and_started_again(own_rabbit: StartRabbit) -> None:
+    """What was confirmed is there again; the connection comes back by itself; one log line for the whole outage."""
+    rabbit = await asyncio.to_thread(own_rabbit)
+    taker = Taker("kept", acknowledge=False)
+    async with using(rabbit.url, taker.prepare) as user:
+        line = taker.line
+        assert line is not None
+        message = encode_properties(Properties(delivery_mode=2))
+        for number in range(100):
+            line.channel.publish(b"", b"kept", message, b"%d" % number)
+        await until(lambda: confirmed(line) == 100)
+        with capture_logs() as logs:
+            rabbit.kill()
+            await until(lambda: user.downs)
+            await asyncio.to_thread(rabbit.start)
+            async with asyncio.timeout(60):
+                while user.ups < 2:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+        assert [log["event"] for log in logs] == ["amqp_away", "amqp_back"]
+        await until(lambda: len(line.deliveries) >= 200)
+        again = line.deliveries[-100:]
+        assert [body for _, _, body in again] == [b"%d" % number for number in range(100)]
