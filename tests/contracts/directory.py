@@ -1,5 +1,6 @@
 """What every Directory promises. A provider's own test file says how to open one (tests/directory/test_bus.py)."""
 
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Protocol
@@ -7,7 +8,7 @@ from typing import Protocol
 import msgspec
 import pytest
 
-from smart_router.directory.base import Directory, NodeRecord, SessionRecord
+from smart_router.directory.base import Directory, NodeRecord, SessionRecord, SessionState
 from smart_router.errors import BrokerAway
 
 __all__ = ["Bench", "DirectoryContract", "Node", "Place"]
@@ -332,6 +333,33 @@ class DirectoryContract:
         assert await two.directory.of_actor(newer.actor) == [newer]
         one.directory.remove(newer)
         await bench.all_become([], Node.ids)
+
+    async def test_what_a_session_says_of_itself_and_how_it_is_is_known_everywhere(self, bench: Bench) -> None:
+        one, _ = await bench.nodes(2)
+        session = one.session("s1")
+        states = [
+            SessionState("d-1", "idle", '{"größe":[1,"two words"]}', 2.5, "degraded"),
+            SessionState(parked=True),
+            SessionState("d-1", "away", "", 604_800.0, "unhealthy"),
+            SessionState(),
+        ]
+        for state in states:
+            session = msgspec.structs.replace(session, state=state)
+            assert await one.directory.add(session) == []
+            await bench.all_become([session], Node.everything)
+            await bench.all_become([session], lambda node, session=session: node.directory.of_actor(session.actor))  # type: ignore[misc]
+
+    async def test_what_changes_while_it_is_cut_off_is_known_afterwards(self, bench: Bench) -> None:
+        one, two = await bench.nodes(2)
+        session = one.session("s1")
+        await one.directory.add(session)
+        await bench.becomes([session], two.everything)
+        await bench.place.cut(one.directory)
+        changed = msgspec.structs.replace(session, state=SessionState(status="away"))
+        with contextlib.suppress(BrokerAway):
+            await one.directory.add(changed)
+        await bench.place.heal(one.directory)
+        await bench.all_become([changed], Node.everything)
 
     async def test_of_many_changes_at_once_the_last_holds(self, bench: Bench) -> None:
         one, two = await bench.nodes(2)

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from smart_router.directory.base import NodeRecord, SessionRecord
+from smart_router.directory.base import NodeRecord, SessionRecord, SessionState
 
 __all__ = [
     "Announcement",
@@ -33,13 +33,14 @@ PART_BYTES: Final = 200_000
 
 
 class Row(NamedTuple):
-    """A session of the node that says so."""
+    """A session of the node that says so. `state`: None for the usual one."""
 
     id: str
     actor: str
     endpoint: str
     subject: str
     since: int
+    state: SessionState | None = None
 
 
 class Report(msgspec.Struct, frozen=True, array_like=True, tag="report"):
@@ -78,6 +79,7 @@ class Leave(msgspec.Struct, frozen=True, array_like=True, tag="leave"):
 
 Announcement = Report | Changes | Ask | Part | Leave
 
+_USUAL: Final = SessionState()
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final[msgspec.msgpack.Decoder[Announcement]] = msgspec.msgpack.Decoder(Announcement)
 encode: Final = _encoder.encode
@@ -96,7 +98,8 @@ def parts(sessions: Iterable[SessionRecord]) -> Iterator[list[Row]]:
     rows: list[Row] = []
     size = 0
     for session in sessions:
-        row = Row(session.id, session.actor, session.endpoint, session.subject, session.since)
+        state = session.state if session.state != _USUAL else None
+        row = Row(session.id, session.actor, session.endpoint, session.subject, session.since, state)
         size += len(_encoder.encode(row))
         if size > PART_BYTES and rows:
             yield rows
@@ -108,4 +111,6 @@ def parts(sessions: Iterable[SessionRecord]) -> Iterator[list[Row]]:
 def record_of(row: Row, node: str) -> SessionRecord:
     """What many have in common is kept once."""
     subject = row.actor if row.subject == row.actor else row.subject
-    return SessionRecord(row.id, row.actor, sys.intern(row.endpoint), node, subject, row.since)
+    return SessionRecord(
+        row.id, row.actor, sys.intern(row.endpoint), node, subject, row.since, row.state if row.state else _USUAL
+    )

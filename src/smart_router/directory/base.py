@@ -10,11 +10,11 @@ the directory tells whom to ask to let go.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
-__all__ = ["Directory", "DirectoryStatistics", "NodeRecord", "SessionRecord"]
+__all__ = ["Directory", "DirectoryStatistics", "NodeRecord", "SessionRecord", "SessionState"]
 
 
 class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,6 +37,23 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     reported_at: int = 0
 
 
+class SessionState(msgspec.Struct, frozen=True, array_like=True):
+    """What may change while a session lives. `daemon`: an id, "" if it gave none; `metadata`: a JSON object as text, or
+    "". `lease`: seconds that its registration outlives its last activity. `parked`: its connection is lost, and may be
+    taken up again.
+    """
+
+    daemon: str = ""
+    status: str = "active"
+    metadata: str = ""
+    lease: float = 3600.0
+    health: str = "healthy"
+    parked: bool = False
+
+
+_USUAL: Final = SessionState()
+
+
 class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """A live connection of an actor, as all nodes may see it. `since`: wall ms."""
 
@@ -46,6 +63,7 @@ class SessionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     node: str
     subject: str
     since: int
+    state: SessionState = _USUAL
 
 
 class DirectoryStatistics(NamedTuple):
@@ -59,7 +77,7 @@ class Directory(Protocol):
     """`on_node(record, gone)`: another node is new, or is gone (left, or its lease ended) with all its sessions.
 
     `on_session(record, gone)`: a session on another node has come or gone, where `follows_sessions` is true: then every
-    node keeps the whole table. An attribute, set before `open`.
+    node keeps the whole table. One that has changed has gone and comes as it is now. An attribute, set before `open`.
     """
 
     follows_sessions: bool
@@ -76,7 +94,10 @@ class Directory(Protocol):
         """What this node says of itself from now on; extends its lease. To be called every few seconds."""
 
     async def add(self, session: SessionRecord) -> list[SessionRecord]:
-        """Announces it; the actor's sessions on other nodes, as far as known. Raises BrokerAway."""
+        """Announces it, or what has changed of it. Its actor's sessions on other nodes, as far as known.
+
+        Raises BrokerAway.
+        """
 
     def remove(self, session: SessionRecord) -> None:
         """It has ended. Never raises; what is lost in an outage is made good when it is over."""

@@ -42,7 +42,8 @@ _log = structlog.get_logger("smart_router.directory")
 class RedisDirectory:
     """See Directory. `add`, `of_actor`, `sessions` and `nodes` ask Redis: they raise BrokerAway while it is away.
 
-    `add` names at most 1,000 sessions; one that raises has added nothing.
+    `add` names at most 1,000 sessions; one that raises has added nothing. A change of a session that is known holds in
+    any case: it is written with all the rest when Redis is back.
     """
 
     follows_sessions = False
@@ -113,6 +114,8 @@ class RedisDirectory:
     # Sessions
 
     async def add(self, session: SessionRecord) -> list[SessionRecord]:
+        if self.trouble() and self._own.has(session):
+            self._own.add(session)
         self._check()
         old = self._own.add(session)
         if old is not None:
@@ -122,7 +125,7 @@ class RedisDirectory:
         try:
             return list(await self._living(await done))
         except BaseException:
-            if session in self._own.of_actor(session.actor):
+            if old is None and session in self._own.of_actor(session.actor):
                 self.remove(session)
             raise
 

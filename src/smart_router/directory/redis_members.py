@@ -1,6 +1,6 @@
 """How sessions stand in Redis: members of a sorted set per partition, all of one score, so ordered as bytes.
 
-    "ui/456/alice s17 node-1a2b.3 " + MessagePack(endpoint, subject, since)
+    "ui/456/alice s17 node-1a2b.3 " + MessagePack(endpoint, subject, since, state or nothing)
       actor         id  owner
 
 An owner is one life of a node: its id and a number, new after each outage. So what an earlier life has written is known
@@ -16,7 +16,7 @@ from zlib import crc32
 
 import msgspec
 
-from smart_router.directory.base import SessionRecord
+from smart_router.directory.base import SessionRecord, SessionState
 
 __all__ = [
     "PARTITIONS",
@@ -34,7 +34,8 @@ __all__ = [
 PARTITIONS: Final = 256
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(tuple[str, str, int]).decode
+_decode: Final = msgspec.msgpack.Decoder(tuple[str, str, int, SessionState | None]).decode
+_USUAL: Final = SessionState()
 
 
 class Member(NamedTuple):
@@ -68,16 +69,18 @@ def node_of(owner: str) -> str:
 
 def member_of(session: SessionRecord, owner: str) -> bytes:
     head = f"{session.actor} {session.id} {owner} "
-    return head.encode() + _encode((session.endpoint, session.subject, session.since))
+    state = session.state if session.state != _USUAL else None
+    return head.encode() + _encode((session.endpoint, session.subject, session.since, state))
 
 
 def read_member(member: bytes) -> Member | None:
     """None: not one of ours."""
     try:
         actor, id_, owner, data = member.split(b" ", 3)
-        endpoint, subject, since = _decode(data)
+        endpoint, subject, since, state = _decode(data)
         name = sys.intern(owner.decode())
-        session = SessionRecord(id_.decode(), actor.decode(), endpoint, node_of(name), subject, since)
+        node = node_of(name)
+        session = SessionRecord(id_.decode(), actor.decode(), endpoint, node, subject, since, state or _USUAL)
     except (ValueError, msgspec.DecodeError):  # UnicodeDecodeError is a ValueError
         return None
     return Member(name, session)

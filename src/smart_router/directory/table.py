@@ -42,6 +42,11 @@ class Table:
         self._count += same is None
         return same
 
+    def has(self, session: SessionRecord) -> bool:
+        """As it is, or as it was."""
+        here = self._by_actor.get(session.actor, ())
+        return any(one.id == session.id and one.node == session.node for one in here)
+
     def remove(self, actor: str, id_: str, node: str) -> SessionRecord | None:
         """What went; None if it was not there."""
         old = self._by_actor.get(actor, ())
