@@ -250,11 +250,13 @@ class BusDirectory:
 
     def _replace(self, node: str, rows: Iterable[Row]) -> None:
         """The node's sessions are these: told is what differs."""
-        now = {(row.actor, row.id): record_of(row, node) for row in rows}
+        news = {row.id: record_of(row, node) for row in rows}
         for old in self._table.of_node(node):
-            if (old.actor, old.id) not in now:
+            if news.get(old.id) == old:
+                del news[old.id]
+            else:
                 self._forget(old.actor, old.id, node)
-        for session in now.values():
+        for session in news.values():
             self._learn(session)
 
     def _learn(self, session: SessionRecord) -> None:
