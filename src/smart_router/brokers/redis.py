@@ -45,7 +45,7 @@ from smart_router.redis.base import Reply
 from smart_router.redis.client import Redis
 from smart_router.redis.url import RedisUrl
 
-__all__ = ["PARTITIONS", "RedisBroker", "RedisOptions", "partition_of"]
+__all__ = ["PARTITIONS", "RedisBroker", "RedisOptions", "dedup_key", "partition_of"]
 
 PARTITIONS: Final = 256
 _SAFE: Final = PutResult({})
@@ -66,6 +66,11 @@ class RedisOptions(msgspec.Struct, frozen=True):
 def partition_of(address: str) -> int:
     """Which partition has the mailbox of that address, on every node."""
     return binascii.crc32(address.encode()) % PARTITIONS
+
+
+def dedup_key(sender: str, own: str) -> bytes:
+    """The last part of the key that remembers a sender's own key: two pairs never have the same."""
+    return f"{len(sender)}:{sender}{own}".encode()
 
 
 class _Group:
@@ -336,7 +341,7 @@ class RedisBroker(Operations):
             return
         self._dedup.begin(key)
         if entries:
-            self._put_all(entries, _Group(finished, len(entries)), (f"{sender}\n{own}".encode(), answer))
+            self._put_all(entries, _Group(finished, len(entries)), (dedup_key(sender, own), answer))
         else:
             finished(_SAFE)
 
