@@ -48,7 +48,7 @@ def settings(compose: Compose) -> Settings:
 
 
 def environment_of(service: Service) -> dict[str, str]:
-    return {name: filled(value) for name, value in service.environment.items() if name != "SMART_ROUTER_BROKER"}
+    return {name: filled(value) for name, value in service.environment.items()}
 
 
 def filled(text: str) -> str:
@@ -124,8 +124,8 @@ class TestCompose:
 class TestAgreement:
     """What two files say of the same thing."""
 
-    def test_the_brokers_nodes(self, compose: Compose) -> None:
-        url = AmqpUrl(filled(compose.services["router-1"].environment["SMART_ROUTER_BROKER"]))
+    def test_the_brokers_nodes(self, compose: Compose, settings: Settings) -> None:
+        url = AmqpUrl(settings.broker.url)
         assert [host.name for host in url.hosts] == RABBITS
         assert (url.user, url.password) == (SECRETS["RABBITMQ_USER"], SECRETS["RABBITMQ_PASSWORD"])
         conf = (DEPLOY / "rabbitmq.conf").read_text()
