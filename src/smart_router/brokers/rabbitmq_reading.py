@@ -33,7 +33,8 @@ _TRIES: Final = 3
 _AT_A_TIME: Final = 16
 _LOOKS: Final = 5
 _PAUSE: Final = 0.002
-_TURN: Final = 0.03  # s, in which what the reader before gives back is here
+_TURN: Final = 0.03  # s, in which something of what the reader before gives back is here
+_TURNS: Final = 10
 
 
 class ReadingHost(Protocol):
@@ -243,27 +244,31 @@ class Reading:
 
     def turn_came(self, tap: Tap) -> None:
         tap.sub.opening += 1
-        asyncio.get_running_loop().call_later(_TURN, self._turn, tap)
+        asyncio.get_running_loop().call_later(_TURN, self._turn, tap, 0, _TURNS)
 
-    def _turn(self, tap: Tap) -> None:
-        """What arrived meanwhile is put in the order of its making; what found no room before it, behind it."""
-        sub = tap.sub
-        arrived, tap.arrived = tap.arrived or [], None
+    def _turn(self, tap: Tap, before: int, turns: int) -> None:
+        """While something comes back, it is waited for; what leaves it no room goes behind it. Then all is in order."""
+        sub, arrived = tap.sub, tap.arrived or []
+        returned = [item for item in arrived if item[0]]
+        if sub.closed or (tap.in_line and len(arrived) >= sub.prefetch):
+            kept = [] if sub.closed else returned
+            self._turn_away([entry for redelivered, entry in arrived if sub.closed or not redelivered], tap)
+            tap.arrived = arrived = kept
+        if len(returned) > before and turns and not sub.closed:
+            asyncio.get_running_loop().call_later(_TURN, self._turn, tap, len(returned), turns - 1)
+            return
+        tap.arrived = None
         sub.opening -= 1
-        back: list[Entry] = []
-        if sub.closed:
-            back, arrived = [entry for _, entry in arrived], []
-        elif tap.in_line and len(arrived) >= sub.prefetch:
-            back = [entry for redelivered, entry in arrived if not redelivered]
-            arrived = [item for item in arrived if item[0]]
-        for entry in back:
-            self.marks.gone_back(entry, seen=False)
-        if back:
-            self._host.spawn(self._return([slot_of(entry) for entry in back], tap.lane.queue))
         for _, entry in sorted(arrived, key=_made):
             slot_of(entry).order = next(self.order)
             sub.take(entry, tap.lane.priority)
         sub.pump()
+
+    def _turn_away(self, entries: list[Entry], tap: Tap) -> None:
+        for entry in entries:
+            self.marks.gone_back(entry, seen=False)
+        if entries:
+            self._host.spawn(self._return([slot_of(entry) for entry in entries], tap.lane.queue))
 
     # Lanes
 

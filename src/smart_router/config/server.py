@@ -190,8 +190,9 @@ class HealthSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class BrokerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`[broker]`. `url`: `embedded://` (in the data folder), `embedded://PATH` (that folder), `embedded://memory`
-    (nothing on disk: a restart forgets all), `redis://…`, `amqp://…` (docs/brokers.md). `commit_delay`: seconds that a group commit
-    waits at most for more; 0: at once. `lease`: seconds after which what a silent node held goes to others (Redis).
+    (nothing on disk: a restart forgets all), `redis://…`, `amqp://…` (docs/brokers.md). `commit_delay`: seconds that a
+    group commit waits at most for more; 0: at once. `lease`: seconds after which what a silent node held goes to others
+    (Redis).
     `prefix`: of all names in RabbitMQ; installations with different ones may share a virtual host."""
 
     url: str = "embedded://"
