@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from smart_router.bus.local import LocalBus
+from smart_router.directory.announcer import TOPIC
 from smart_router.directory.base import NodeRecord, SessionRecord
-from smart_router.directory.bus import TOPIC
 from tests.contracts.directory import Bench, DirectoryContract, Node, Place, in_order
 from tests.directory.places import BusPlace
 

@@ -129,11 +129,14 @@ class DirectoryMachine(RuleBasedStateMachine):
     def remove(self, number: int, ids: list[int], losses: list[bool], *, turn: bool) -> None:
         node = self.pick(number)
         self.losses.extend(losses)
+        self.run(self._remove(node, [f"s{id_}" for id_ in ids]))
+        self.run(self._pass(int(turn)))
+
+    async def _remove(self, node: Follower, ids: list[str]) -> None:
         for id_ in ids:
-            session = node.own.pop(f"s{id_}", None)
+            session = node.own.pop(id_, None)
             if session is not None:
                 node.directory.remove(session)
-        self.run(self._pass(int(turn)))
 
     @rule(number=st.integers(0, 4))
     def change_record(self, number: int) -> None:

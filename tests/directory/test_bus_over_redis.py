@@ -9,6 +9,8 @@ from tests.directory.places import BusOverRedisPlace
 from tests.fakes.redis import Ways
 from tests.services import unique
 
+pytestmark = pytest.mark.slow
+
 
 class TestBusDirectoryOverRedis(DirectoryContract):
     @pytest.fixture

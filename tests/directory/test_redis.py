@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
-from smart_router.directory.base import SessionRecord
+from smart_router.directory.base import SessionRecord, SessionState
 from smart_router.directory.redis import RedisDirectory
 from smart_router.directory.redis_members import PARTITIONS, member_of, page_range, partition_of, read_member
 from smart_router.directory.redis_partitions import sessions_key
@@ -134,6 +135,24 @@ async def test_a_lease_that_was_taken_away_is_taken_again(bench: Bench, place: R
             return len(await members(redis)) == 2
 
         await bench.until(one_copy)
+
+
+async def test_of_two_lives_of_a_node_the_later_is_believed(bench: Bench, place: RedisPlace) -> None:
+    one, two = await bench.nodes(2)
+    state = SessionState(status="away")
+    old, new = one.session("s1"), msgspec.structs.replace(one.session("s1"), state=state)
+    async with place.ways.straight() as redis:
+        for life in (9, 11, 10):
+            record = msgspec.json.encode(one.record)
+            await redis.call("", "ZADD", redis.key("dir", "leases"), 9e15, f"{one.id}.{life}")
+            await redis.call("", "HSET", redis.key("dir", "nodes"), f"{one.id}.{life}", record)
+            member = member_of(new if life == 11 else old, f"{one.id}.{life}")
+            await redis.call("", "ZADD", sessions_key(redis, partition_of(old.actor)), 0, member)
+        await bench.step()
+        assert await two.directory.of_actor(old.actor) == [new]
+        assert await two.everything() == [new]
+        assert await two.directory.add(two.session("s2")) == [new]
+        assert await two.node_ids() == [one.id, two.id]
 
 
 async def owners(redis: Redis, node: Node) -> list[bytes]:

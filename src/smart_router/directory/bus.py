@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -25,18 +25,15 @@ from smart_router.directory.announcements import (
     Report,
     Row,
     decode,
-    encode,
-    parts,
     record_of,
 )
+from smart_router.directory.announcer import TOPIC, Announcer, Messenger
 from smart_router.directory.base import DirectoryStatistics, NodeRecord, SessionRecord
 from smart_router.directory.peers import Peer
 from smart_router.directory.table import Table
 from smart_router.errors import BrokerAway
 
-__all__ = ["LEASE", "TOPIC", "BusDirectory", "Messenger"]
-
-TOPIC: Final = "directory"
+__all__ = ["LEASE", "BusDirectory"]
 
 LEASE: Final = 6.0
 """Seconds: three reports of two seconds."""
@@ -45,18 +42,6 @@ SETTLE: Final = 1.0
 """Seconds that a newcomer waits for the others, if nobody has told it earlier who they are."""
 
 _log = structlog.get_logger("smart_router.directory")
-
-
-class Messenger(Protocol):
-    """What this needs of a Bus (bus/base.py). What a node sends and what it publishes arrive in one order."""
-
-    node: str
-    on_up: Callable[[], None]
-
-    def listen(self, topic: str, listener: Callable[[str, bytes], None]) -> None: ...
-    def publish(self, topic: str, data: bytes) -> None: ...
-    def send(self, node: str, topic: str, data: bytes) -> None: ...
-    def trouble(self) -> str: ...
 
 
 class BusDirectory:
@@ -79,10 +64,7 @@ class BusDirectory:
         self._settle = settle
         self._table = Table()
         self._peers: dict[str, Peer] = {}
-        self._me: NodeRecord | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._count = 0
-        self._changed: dict[str, tuple[SessionRecord, bool]] = {}
+        self._announcer = Announcer(bus, lambda: self._table.of_node(bus.node))
         self._was_away = False
         self._opening: asyncio.Future[None] | None = None
         self._open_until = 0.0
@@ -95,47 +77,45 @@ class BusDirectory:
     async def open(self, me: NodeRecord) -> None:
         if self._bus.trouble():
             raise BrokerAway(f"The directory cannot reach the other nodes: {self._bus.trouble()}")
-        self._me = me
-        self._loop = asyncio.get_running_loop()
+        self._announcer.me = me
+        loop = asyncio.get_running_loop()
         self._bus.listen(TOPIC, self._hear)
         self._on_up_before, self._bus.on_up = self._bus.on_up, self._up
         now = self._clock.monotonic()
-        self._opening = self._loop.create_future()
+        self._opening = loop.create_future()
         self._open_until = now + self._settle
         self._next_look = now + self._lease / 3
-        self.deadlines = Deadlines(self._clock, self._loop.call_at)
+        self.deadlines = Deadlines(self._clock, loop.call_at)
         self._watch()
-        self._tell_all(please_answer=True)
+        self._announcer.tell_all(please_answer=True)
         try:
             await self._opening
         finally:
             self._opening = None
 
     async def close(self) -> None:
-        if self._me is None:
+        if self._announcer.me is None:
             return
-        self._flush()
-        self._bus.publish(TOPIC, encode(Leave()))
+        self._announcer.leave()
         if self._bus.on_up == self._up:
             self._bus.on_up = self._on_up_before
-        self._me = None
         if self.deadlines is not None:
             self.deadlines.close()
 
     def report(self, me: NodeRecord) -> None:
-        if self._me is not None:
-            self._me = me
-            self._tell_all()
+        if self._announcer.me is not None:
+            self._announcer.me = me
+            self._announcer.tell_all()
 
     async def add(self, session: SessionRecord) -> list[SessionRecord]:
         self._table.add(session)
-        self._change(session, gone=False)
+        self._announcer.change(session, gone=False)
         return [one for one in self._table.of_actor(session.actor) if one.node != session.node]
 
     def remove(self, session: SessionRecord) -> None:
         gone = self._table.remove(session.actor, session.id, session.node)
         if gone is not None:
-            self._change(gone, gone=True)
+            self._announcer.change(gone, gone=True)
 
     async def of_actor(self, actor: str) -> list[SessionRecord]:
         return list(self._table.of_actor(actor))
@@ -145,68 +125,32 @@ class BusDirectory:
 
     async def nodes(self) -> list[NodeRecord]:
         found = [peer.record for peer in self._peers.values()]
-        if self._me is not None:
-            found.append(self._me)
+        if self._announcer.me is not None:
+            found.append(self._announcer.me)
         return sorted(found, key=lambda record: (record.started_at, record.id))
 
     def trouble(self) -> str:
-        return self._bus.trouble() if self._me is not None else "the directory is not open"
+        return self._bus.trouble() if self._announcer.me is not None else "the directory is not open"
 
     def statistics(self) -> DirectoryStatistics:
         reason = self.trouble()
-        nodes = len(self._peers) + (self._me is not None)
+        nodes = len(self._peers) + (self._announcer.me is not None)
         return DirectoryStatistics(nodes, len(self._table), not reason, reason)
-
-    # What this node says
-
-    def _change(self, session: SessionRecord, *, gone: bool) -> None:
-        """Of a session's changes in one turn the last counts."""
-        if self._loop is not None and not self._changed:
-            self._loop.call_soon(self._flush)
-        self._changed[session.id] = session, gone
-
-    def _flush(self) -> None:
-        if not self._changed or self._me is None:
-            return
-        changed, self._changed = self._changed, {}
-        gone = [(session.actor, session.id) for session, is_gone in changed.values() if is_gone]
-        for rows in parts(session for session, is_gone in changed.values() if not is_gone):
-            self._count += 1
-            self._bus.publish(TOPIC, encode(Changes(self._count, rows, gone)))
-            gone = []
-
-    def _tell_all(self, *, please_answer: bool = False) -> None:
-        assert self._me is not None
-        self._flush()
-        self._bus.publish(TOPIC, encode(Report(self._me, self._count, please_answer)))
-
-    def _answer(self, node: str) -> None:
-        assert self._me is not None
-        self._flush()
-        self._bus.send(node, TOPIC, encode(Report(self._me, self._count, knows=list(self._peers))))
-
-    def _send_table(self, node: str) -> None:
-        self._flush()
-        assert self._me is not None
-        every = list(parts(self._table.of_node(self._me.id)))
-        for number, rows in enumerate(every):
-            part = Part(self._count, number, number == len(every) - 1, rows)
-            self._bus.send(node, TOPIC, encode(part))
 
     def _ask(self, node: str, peer: Peer) -> None:
         peer.asked_at = self._clock.monotonic()
-        self._bus.send(node, TOPIC, encode(Ask()))
+        self._announcer.ask(node)
 
     # What the others say
 
     def _hear(self, node: str, data: bytes) -> None:
         said = decode(data)
-        if said is None or self._me is None:
+        if said is None or self._announcer.me is None:
             return
         if isinstance(said, Report):
             self._hear_report(node, said)
         elif isinstance(said, Ask):
-            self._send_table(node)
+            self._announcer.send_table(node)
         elif node in self._peers:
             self._hear_peer(node, self._peers[node], said)
         self._look_if_open()
@@ -234,7 +178,7 @@ class BusDirectory:
         peer.heard_at = now
         self._mentioned.update(report.knows)
         if report.please_answer:
-            self._answer(node)
+            self._announcer.answer(node, self._peers)
         if peer.must_ask(report.count):
             self._ask(node, peer)
 
@@ -297,7 +241,7 @@ class BusDirectory:
             for peer in self._peers.values():
                 peer.heard_at = now
         if self._was_away and not deaf:
-            self._tell_all(please_answer=True)
+            self._announcer.tell_all(please_answer=True)
         self._was_away = deaf
         self._next_look = now + every
         for node, peer in list(self._peers.items()):
@@ -323,12 +267,12 @@ class BusDirectory:
 
     def _up(self) -> None:
         """The bus is there again: all is asked and told again, and whatever was missed is found by the counts."""
-        if self._me is not None:
+        if self._announcer.me is not None:
             now = self._clock.monotonic()
             for peer in self._peers.values():
                 peer.heard_at = now
             self._was_away = False
-            self._tell_all(please_answer=True)
+            self._announcer.tell_all(please_answer=True)
         self._on_up_before()
 
     def _told(self, listener: Callable[..., None], record: object, *, gone: bool) -> None:

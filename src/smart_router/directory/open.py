@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from smart_router.clock import Clock
+from smart_router.directory.announcer import Messenger
 from smart_router.directory.base import Directory
-from smart_router.directory.bus import BusDirectory, Messenger
+from smart_router.directory.bus import BusDirectory
 from smart_router.directory.local import LocalDirectory
 from smart_router.errors import ConfigError
 

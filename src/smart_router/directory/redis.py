@@ -18,7 +18,7 @@ import structlog
 
 from smart_router.clock import Clock
 from smart_router.directory.base import DirectoryStatistics, NodeRecord, SessionRecord
-from smart_router.directory.redis_members import PARTITIONS, Found, page_range, partition_of, range_of
+from smart_router.directory.redis_members import PARTITIONS, Found, life_of, page_range, partition_of, range_of
 from smart_router.directory.redis_nodes import Nodes
 from smart_router.directory.redis_pages import read_page
 from smart_router.directory.redis_partitions import ask, sessions_key, tag_of
@@ -158,19 +158,18 @@ class RedisDirectory:
         return [one for one in await self._living(Found(members)) if one.node != me]
 
     async def _living(self, found: Found) -> list[SessionRecord]:
-        """Those of nodes that live, oldest first; of one that a node has written in two lives the newer."""
+        """Those of nodes that live, oldest first; of one that a node has written in two lives the later."""
         if found.live is not None:
             return found.live
         if not all(map(self._nodes.is_known, found.owners)):
             await self._nodes.look()
         dead = {owner for owner in found.owners if not self._nodes.lives(owner)}
         sessions: dict[tuple[str, str], SessionRecord] = {}
-        for member, (owner, session) in found.read:
-            key = session.node, session.id
+        for member, (owner, session) in sorted(found.read, key=lambda one: life_of(one[1].owner)):
             if owner in dead:
                 self._forget(session.actor, member)
-            elif key not in sessions or sessions[key].since < session.since:
-                sessions[key] = session
+            else:
+                sessions[session.node, session.id] = session
         found.live = sorted(sessions.values(), key=lambda one: (one.since, one.id))
         return found.live
 

@@ -22,6 +22,7 @@ __all__ = [
     "PARTITIONS",
     "Found",
     "Member",
+    "life_of",
     "member_of",
     "node_of",
     "owner_of",
@@ -65,6 +66,12 @@ def owner_of(node: str, life: int) -> str:
 
 def node_of(owner: str) -> str:
     return owner.rpartition(".")[0]
+
+
+def life_of(owner: str) -> int:
+    """0: no owner of ours."""
+    number = owner.rpartition(".")[2]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 16 else 0
 
 
 def member_of(session: SessionRecord, owner: str) -> bytes:
