@@ -166,6 +166,7 @@ class RedisBroker(Operations):
 
     async def open(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.answers.on_error = self._raised
         self._epoch_ms = self._clock.wall_ms() - self._clock.monotonic() * 1000
         self._partitions = [Partition(number, self) for number in range(PARTITIONS)]
         self.redis.subscribe(self.redis.channel(f"w:{self.node}"), self._woken)
@@ -185,6 +186,10 @@ class RedisBroker(Operations):
     def _begin(self) -> None:
         self.sweep()
         self._keep_time()
+
+    def _raised(self, error: Exception) -> None:
+        """Somebody who was told of something failed: the node's handler shows it."""
+        self._loop.call_exception_handler({"message": "a callback of the Redis broker raised", "exception": error})
 
     def _warn(self, text_: str) -> None:
         self._log.warning("redis_persistence", reason=text_)

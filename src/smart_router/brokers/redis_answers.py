@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from smart_router.brokers.base import End, Entry, MailboxPolicy, OnEnd, OnRemoved, PutDone, PutResult
@@ -35,6 +36,7 @@ class Answers:
     def __init__(self) -> None:
         self.on_end: OnEnd = lambda _entry, _end, _reason: None
         self.on_removed: OnRemoved = lambda _address: None
+        self.on_error: Callable[[Exception], None] = lambda _error: None
         self.ended = 0
         self.foreign = 0
 
@@ -123,7 +125,7 @@ class Answers:
                     slot.life, slot.number = partition.life, (first + place) * 10 + lane
                     self._hand(partition, box, entry, slot)
                 if done is not None:
-                    done(_SAFE)
+                    self._tell(done, _SAFE)
             else:
                 self._result(status, entry, done, puts[place * 3 + 2], known)
 
@@ -132,12 +134,18 @@ class Answers:
             text = f"{entry.address} is full: try again later"
             error = Refused("mailbox_full", text, address=entry.address)
             if done is not None:
-                done(PutResult({entry.address: error}))
+                self._tell(done, PutResult({entry.address: error}))
             else:
                 self.on_end(entry, End.REFUSED, error.code)
         elif done is not None:
             assert isinstance(key, int)
-            done(PutResult({}, known[key - 1]) if status == _REPEAT else _SAFE)
+            self._tell(done, PutResult({}, known[key - 1]) if status == _REPEAT else _SAFE)
+
+    def _tell(self, done: PutDone, result: PutResult) -> None:
+        try:
+            done(result)
+        except Exception as error:  # noqa: BLE001 (as below)
+            self.on_error(error)
 
     # Deliveries
 
@@ -162,7 +170,10 @@ class Answers:
         subscription.credit -= 1
         slot.subscription = subscription
         subscription.held[slot.number] = entry
-        subscription.consumer.deliver(entry)
+        try:
+            subscription.consumer.deliver(entry)
+        except Exception as error:  # noqa: BLE001 (its fault must not cost the rest of the answer)
+            self.on_error(error)
 
     def _entry(self, partition: Partition, box: Box, number: int, row: bytes, counts: bytes) -> Entry | None:
         try:
@@ -201,7 +212,7 @@ class Answers:
             count += 1
             self.ended += 1
             picked.append(entry)
-            self.on_end(entry, *_ENDS[code])
+            self._end(entry, code)
         if section.answer is not None and not section.answer.done():
             section.answer.set_result(picked)
 
@@ -214,7 +225,13 @@ class Answers:
         if number:
             entry.slot = Slot(box, partition.life, number, ENDED)
             partition.held += 1
-        self.on_end(entry, *_ENDS[b"F"])
+        self._end(entry, b"F")
+
+    def _end(self, entry: Entry, code: bytes) -> None:
+        try:
+            self.on_end(entry, *_ENDS[code])
+        except Exception as error:  # noqa: BLE001 (as above)
+            self.on_error(error)
 
 
 _EMPTY: Final = Section()

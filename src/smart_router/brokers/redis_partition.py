@@ -18,7 +18,7 @@ import msgspec
 from smart_router.brokers.base import Entry, PutDone, PutResult
 from smart_router.brokers.redis_box import GONE, HELD, RELEASED, Box, RedisSubscription, Section, Slot
 from smart_router.brokers.redis_rows import text
-from smart_router.errors import RouterError, StorageError, StorageFull
+from smart_router.errors import BrokerAway, RouterError, StorageError, StorageFull
 from smart_router.redis.base import NotNow, ReplyRefused, Unanswered
 
 if TYPE_CHECKING:
@@ -311,9 +311,13 @@ class Partition:
             call.retry = True
 
     def resend(self) -> None:
-        """The same call again."""
-        if self.call is not None:
-            self._transmit(self.call)
+        """The same call again. After its lease Redis may have forgotten that it was done: then no put is repeated."""
+        call = self.call
+        if call is None:
+            return
+        if call.retry and self._loop.time() - call.first_sent > self.host.lease * 0.9:
+            self._refuse_puts(call, BrokerAway("Redis did not answer in time: the message may have arrived, or not"))
+        self._transmit(call)
 
     def give_up_puts(self, error: RouterError) -> None:
         """They have waited for too long: their senders are told. Should Redis have them, they are delivered."""

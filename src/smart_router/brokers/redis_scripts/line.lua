@@ -25,10 +25,10 @@ local function stand_in_line(S, operations, tickets)
   end
   local head = head_of_line(S)
   if before and before ~= head and head ~= '' and string.match(head, '^[^/]+') ~= life and S.M.e == 1 then
-    wake(head, 'w', S.address)
-    redis.call('SADD', base .. 'told', S.address)
+    wake_head(S, head)
   end
   S.head = head
+  S.turn = S.M.e == 1 and head ~= '' and string.match(head, '^[^/]+') == life
   if S.M.e == 1 then
     S.credit = 0
     for number = 1, #tickets, 2 do

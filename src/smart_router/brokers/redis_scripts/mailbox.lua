@@ -2,7 +2,7 @@
 -- is the last part of a key, so no two mailboxes share one. Nothing of a message or address becomes Lua text.
 --
 --   m:  what is known of it (packed): n waiting, b bytes, r returned, z delayed, s subscriptions, L lanes: c cursor,
---       n waiting behind it; h hungry takers; i idle ms, d durable, e exclusive, t takes, u due, q quiet until, a aside
+--       n waiting behind it; h hungry takers; i idle ms, d durable, e exclusive, t takes, u due, q quiet until, a aside, w takers were woken
 --   s0: … s9:  a stream per priority, made on use; an entry's id is its number k = seq * 10 + priority
 --   f:  in flight: k -> "life order"          r:  returned: k by order       z:  delayed: k by time
 --   x:  waiting ones that expire: k by time   c:  core's counts of returned ones     l:  tickets of subscriptions
@@ -109,15 +109,34 @@ local function wake(ticket, what, address)
   redis.call('PUBLISH', prefix .. 'w:' .. string.match(ticket, '^[^.]+'), what .. address)
 end
 
-local function wake_hungry(S)
+-- Until one of those who were told has come, each sweep tells it again: a wake-up may be lost.
+local function note_told(S)
+  if not S.M.w then
+    S.M.w, S.changed = 1, true
+    redis.call('SADD', base .. 'told', S.address)
+  end
+end
+
+local function someone_came(S)
   local M = S.M
-  for _, taker in ipairs(M.h) do
+  M.w, S.changed = nil, true
+  redis.call('SREM', base .. 'told', S.address)
+  for _, taker in ipairs(M.h) do taker[3] = 0 end
+end
+
+local function wake_hungry(S)
+  for _, taker in ipairs(S.M.h) do
     if taker[3] == 0 and taker[1] ~= life then
       taker[3], S.changed = 1, true
       wake(taker[1], 'w', S.address)
-      redis.call('SADD', base .. 'told', S.address)
+      note_told(S)
     end
   end
+end
+
+local function wake_head(S, head)
+  wake(head, 'w', S.address)
+  note_told(S)
 end
 
 local function forget_hungry(S, who)
@@ -138,10 +157,7 @@ local function note_hungry(S)
   S.hungry = true
   for _, taker in ipairs(M.h) do
     if taker[1] == life then
-      if taker[3] == 1 then
-        taker[3], S.changed = 0, true
-        redis.call('SREM', base .. 'told', S.address)
-      end
+      if taker[3] == 1 then taker[3], S.changed = 0, true end
       taker[2] = S.credit
       return
     end
@@ -171,6 +187,7 @@ local function finish(S)
   local M = S.M
   if not M then return end
   if S.reads then note_hungry(S) end
+  if M.w and S.reads and (#S.taken > 0 or S.turn or (M.e == 0 and M.n == 0)) then someone_came(S) end
   if M.n > 0 and #M.h > 0 then wake_hungry(S) end
   if M.s == 0 then
     local quiet = M.i > 0 and (M.n + M.z == 0 or M.d == 0)

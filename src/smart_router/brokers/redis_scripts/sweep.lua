@@ -28,8 +28,7 @@ local function bury(dead)
       forget_hungry(S, dead)
       local head = head_of_line(S)
       if head ~= before and head ~= '' and S.M.e == 1 then
-        wake(head, 'w', address)
-        redis.call('SADD', base .. 'told', address)
+        wake_head(S, head)
       end
       S.settle = true
     elseif redis.call('EXISTS', mailbox_key('f', S)) == 0 then
