@@ -81,7 +81,7 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "dead_letters_replayed": "somebody put dead letters into their mailboxes again, over HTTP",
     "dead_letters_wait_for_store": "the store takes no dead letters: they are kept in memory and tried again",
     "directory_listener_failed": "what is told of other nodes and their sessions raised; it goes on",
-    "directory_not_written": "after an outage Redis did not take this node's sessions; tried again with the next report",
+    "directory_not_written": "Redis did not take all of this node after an outage; tried again with the next report",
     "disconnected": "access log: a WebSocket has ended; `code`: of the first close frame, 1006: there was none",
     "draining": "the node lets nobody new in and sends its clients away",
     "engineio_failed": "a client broke Engine.IO or Socket.IO: its connection ended",
