@@ -71,8 +71,9 @@ class Link:
                 await self._take(await self._receive())
         finally:
             writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
+            await asyncio.wait({writer})  # not `await writer`: a cancellation of ours is none of the writer's
+            if not writer.cancelled():
+                writer.result()
 
     async def flush(self) -> None:
         """Writes the confirmations that are due: the last thing before a goodbye."""
