@@ -1,7 +1,7 @@
 """The HTTP API of a node, an ASGI application without a life of its own: what it shows is the core's.
 
 request ─► Litestar ─┬─ /healthz /readyz /metrics /check /nodes /revocations /openapi.json
-                     ├─ /dead-letters /mailboxes /mailbox
+                     ├─ /dead-letters /mailboxes /mailbox /sessions /actor
                      └─ every other path: a file read at the start, or 404
 whatever goes wrong ─► application/problem+json
 """
@@ -25,6 +25,7 @@ from smart_router.api.metrics import metrics_routes
 from smart_router.api.nodes import node_routes
 from smart_router.api.problems import EXCEPTION_HANDLERS, SAFE_HEADERS
 from smart_router.api.revocations import revocation_routes
+from smart_router.api.sessions import session_routes
 from smart_router.core.services import Core
 from smart_router.errors import Refused
 
@@ -60,6 +61,7 @@ def create_api(
         *revocation_routes(core, callers),
         *dead_letter_routes(core, callers),
         *mailbox_routes(core, callers),
+        *session_routes(core, callers),
     ]
     files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": describe(routes)}
     api = Litestar(
