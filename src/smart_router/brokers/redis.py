@@ -106,7 +106,8 @@ class RedisBroker(Operations):
         log: structlog.typing.FilteringBoundLogger | None = None,
     ) -> None:
         """`on_warning(text)`: what an operator should know of this Redis, once, at the start."""
-        self.options = options or RedisOptions()
+        chosen = options or RedisOptions()
+        self.options = msgspec.structs.replace(chosen, patience=min(chosen.patience, chosen.lease / 2))
         self.capabilities = frozenset(Capability)
         self.node = os.urandom(6).hex()
         self.lease = self.options.lease
