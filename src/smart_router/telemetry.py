@@ -125,6 +125,7 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "revocations_not_trimmed": "the store could not drop expired revocations",
     "route_raised": "a route raised; its message is a dead letter",
     "routes_cut": "at the stop, routes were still running",
+    "session_cut": "somebody cut a session, over HTTP",
     "store_away": "the store's server cannot be used: told once per outage",
     "store_back": "the store's server can be used again",
     "store_put_aside": "the store was damaged: put aside, and what could be read was kept",
