@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from faults.amqp_frames import CutAt, Place
 from faults.proxy import Connection, Proxy, Silence
 from smart_router.amqp import Properties, encode_properties
-from smart_router.errors import BrokerAway
+from smart_router.errors import BrokerAway, StorageError
 from tests.amqp.bench import Line, User, place, using, with_place
 from tests.fakes.clock import until
 from tests.services import StartRabbit, unique
@@ -70,6 +70,46 @@ async def test_a_lost_connection_comes_back_with_its_consumers(amqp: str, end: s
         assert line.send(taker.queue, b"2") == 1
         await line.confirmed(1)
         await line.channel.delete_queue(taker.queue)
+
+
+async def test_another_host_takes_over(amqp: str) -> None:
+    async with Proxy(place(amqp)) as one, Proxy(place(amqp)) as two:
+        taker = Taker(unique("test"))
+        url = with_place(amqp, one.port).replace(f":{one.port}/", f":{one.port},127.0.0.1:{two.port}/")
+        async with using(url, taker.prepare) as user:
+            assert (len(one.connections), len(two.connections)) == (1, 0)
+            one.target = ("127.0.0.1", 1)
+            (connection,) = one.connections
+            connection.reset()
+            await until(lambda: user.ups == 2)
+            assert len(two.connections) == 1
+            one.target = place(amqp)
+            (connection,) = two.connections
+            connection.reset()
+            await until(lambda: user.ups == 3)
+            line = taker.line
+            assert line is not None
+            await line.channel.delete_queue(taker.queue)
+
+
+async def test_what_is_to_be_done_after_connecting_is_done_until_it_works(amqp: str) -> None:
+    """A refusal there, or a fault of ours, is an outage: tried again, more and more slowly, told once."""
+    fails: list[Exception] = []
+
+    async def prepare(user: User) -> None:
+        if fails:
+            raise fails.pop(0)
+
+    async with Proxy(place(amqp)) as proxy, using(with_place(amqp, proxy.port), prepare) as user:
+        fails += [StorageError("not yet"), ZeroDivisionError(), StorageError("nearly")]
+        with capture_logs() as logs:
+            (connection,) = proxy.connections
+            connection.reset()
+            await until(lambda: "not yet" in user.connection.trouble())
+            await until(lambda: user.ups == 2)
+        assert [log["event"] for log in logs] == ["amqp_away", "amqp_callback_failed", "amqp_back"]
+        assert user.connection.statistics().outages == 1
+        assert user.connection.trouble() == ""
 
 
 async def test_silence_is_noticed_by_the_heartbeats(amqp: str) -> None:

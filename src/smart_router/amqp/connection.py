@@ -202,7 +202,7 @@ class AmqpConnection:
         except RouterError as error:
             self._give_up(error.message)
         except Exception as error:  # noqa: BLE001 (somebody else's code; logged with its trace)
-            _log.error("amqp_callback_failed", exc_info=error)
+            _log.error("amqp_callback_failed", connection=self.name, exc_info=error)
             self._give_up("what is to be done after connecting failed: see the log")
         else:
             return True

@@ -57,6 +57,7 @@ class Link(asyncio.Protocol):
         self.writable = False
         self.blocked = ""
         self.error: Exception | None = None
+        self._name = login.name
         self._counters = counters
         self._on_lost = on_lost
         self._on_writable = on_writable
@@ -99,7 +100,7 @@ class Link(asyncio.Protocol):
             except FrameError as error:
                 return self._break(error)
             except Exception as error:  # noqa: BLE001 (somebody else's code; logged with its trace)
-                _log.error("amqp_callback_failed", exc_info=error)
+                _log.error("amqp_callback_failed", connection=self._name, exc_info=error)
                 data = b""
 
     def _break(self, error: FrameError) -> None:
@@ -140,7 +141,7 @@ class Link(asyncio.Protocol):
         try:
             line.lost(self.reason(), self._ours)
         except Exception as error:  # noqa: BLE001 (somebody else's code; logged with its trace)
-            _log.error("amqp_callback_failed", exc_info=error)
+            _log.error("amqp_callback_failed", connection=self._name, exc_info=error)
 
     def reason(self) -> str:
         """Why it ended, in words."""
@@ -184,7 +185,10 @@ class Link(asyncio.Protocol):
 
     def _note_blocked(self, reason: str) -> None:
         self.blocked = printable(reason)
-        _log.warning("amqp_blocked" if reason else "amqp_unblocked", reason=self.blocked)
+        if reason:
+            _log.error("amqp_blocked", connection=self._name, reason=self.blocked)
+        else:
+            _log.warning("amqp_unblocked", connection=self._name)
         self._update()
 
     def _update(self) -> None:
