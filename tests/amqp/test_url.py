@@ -32,9 +32,7 @@ def test_parts(text: str, hosts: list[tuple[str, int]], login: tuple[str, str] |
 def test_options() -> None:
     url = AmqpUrl("amqp://h/?heartbeat=1&connection_timeout=250&channel_max=7")
     assert (url.heartbeat, url.connect_timeout, url.channel_max) == (1, 0.25, 7)
-    assert AmqpUrl("amqp://h/?prefix=shop-1").prefix == "shop-1"
     url = AmqpUrl("amqp://h")
-    assert url.prefix == "smart-router"
     assert (url.heartbeat, url.connect_timeout, url.channel_max) == (5, 5.0, 128)
 
 
@@ -64,8 +62,6 @@ def test_options() -> None:
         "amqp://me:cret@h/?heartbeat=-1",
         "amqp://me:cret@h/?channel_max=70000",
         "amqp://me:cret@h/?frobnicate=1",
-        "amqp://me:cret@h/?prefix=",
-        "amqp://me:cret@h/?prefix=a%23b",
         "amqp://me:cret@h/?cacertfile=/x",
         "amqps://me:cret@h/?verify=maybe",
     ],

@@ -23,10 +23,11 @@ class AmqpPlace:
     def __init__(self, ways: AmqpWays, url: str) -> None:
         self.ways = ways
         self.straight = url
+        self.prefix = unique("bus")
 
     def make(self, node: str, installation: str = "") -> Bus:
-        url, proxy = self.ways.take(installation)
-        bus = AmqpBus(url, node)
+        url, proxy = self.ways.take()
+        bus = AmqpBus(url, node, self.prefix + installation)
         self.ways.give(bus, proxy)
         return bus
 
@@ -38,7 +39,7 @@ class AmqpPlace:
 
     async def meddle(self, bus: Bus) -> int:
         strange = [b"", b"1", b"1 a b", b"2 a news x", b"1 \xff news x", b"1 a \xff x", b"1 a  0", b"\x00" * 100]
-        exchange = f"{self.ways.url().prefix}#bus".encode()
+        exchange = f"{self.prefix}#bus".encode()
         async with using(self.straight) as user:
             line = await user.line()
             await line.channel.confirm_select()
@@ -51,7 +52,7 @@ class AmqpPlace:
 
 @pytest.fixture
 async def ways(amqp_vhost: str) -> AsyncIterator[AmqpWays]:
-    async with AmqpWays.to(amqp_vhost, unique("bus")) as ways:
+    async with AmqpWays.to(amqp_vhost) as ways:
         yield ways
 
 
@@ -99,7 +100,7 @@ async def test_a_queue_that_somebody_deletes_is_made_again(place: AmqpPlace) -> 
     await two.bus.open()
     async with using(place.straight) as user:
         line = await user.line()
-        await line.channel.delete_exchange(f"{place.ways.url().prefix}#bus")
+        await line.channel.delete_exchange(f"{place.prefix}#bus")
     one.bus.publish("news", b"lost")
     await until(one.bus.trouble)
     await until(lambda: one.ups)
@@ -147,5 +148,8 @@ def test_what_is_no_nodes_id(node: str) -> None:
 @pytest.mark.parametrize("scheme", ["amqp", "amqps"])
 def test_it_is_chosen_by_the_brokers_url(scheme: str) -> None:
     assert isinstance(make_bus(f"{scheme}://rabbit.example/shop", "one", SystemClock()), AmqpBus)
+    bus = make_bus(f"{scheme}://rabbit.example/shop", "one", SystemClock(), prefix="shop-2")
+    assert isinstance(bus, AmqpBus)
+    assert bus._exchange == "shop-2#bus"
     with pytest.raises(ConfigError, match=r"broker\.url"):
         make_bus(f"{scheme}://me:pass/word@rabbit.example", "one", SystemClock())

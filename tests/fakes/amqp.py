@@ -17,33 +17,29 @@ _NOWHERE = ("127.0.0.1", 1)
 class AmqpWays:
     """`take` the URL of a way that nobody has yet; `cut` and `heal` it."""
 
-    def __init__(self, url: str, prefix: str, proxies: list[Proxy]) -> None:
+    def __init__(self, url: str, proxies: list[Proxy]) -> None:
         self._parts = urlsplit(url)
-        self._prefix = prefix
         self._free = proxies
         self._taken: dict[object, Proxy] = {}
 
     @classmethod
     @asynccontextmanager
-    async def to(cls, url: str, prefix: str, count: int = 8) -> AsyncIterator[AmqpWays]:
+    async def to(cls, url: str, count: int = 8) -> AsyncIterator[AmqpWays]:
         async with AsyncExitStack() as stack:
             proxies = [await stack.enter_async_context(Proxy(_target(url))) for _ in range(count)]
-            yield cls(url, prefix, proxies)
+            yield cls(url, proxies)
 
-    def take(self, installation: str = "") -> tuple[AmqpUrl, Proxy]:
+    def take(self) -> tuple[AmqpUrl, Proxy]:
         proxy = self._free.pop()
-        return self.url(installation, proxy.port), proxy
+        return self._url(proxy.port), proxy
 
     def give(self, user: object, proxy: Proxy) -> None:
         """`user` goes this way."""
         self._taken[user] = proxy
 
-    def url(self, installation: str = "", port: int | None = None) -> AmqpUrl:
-        """Without `port`: straight to the server."""
-        login, _, place = self._parts.netloc.rpartition("@")
-        host = f"127.0.0.1:{port}" if port is not None else place
-        query = f"prefix={self._prefix}{installation}&connection_timeout=2000"
-        return AmqpUrl(f"amqp://{login}@{host}{self._parts.path}?{query}")
+    def _url(self, port: int) -> AmqpUrl:
+        login = self._parts.netloc.rpartition("@")[0]
+        return AmqpUrl(f"amqp://{login}@127.0.0.1:{port}{self._parts.path}?connection_timeout=2000")
 
     def cut(self, user: object) -> None:
         proxy = self._taken[user]

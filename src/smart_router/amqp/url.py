@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -31,9 +30,8 @@ class AmqpUrl:
 
     Login: guest:guest if missing; port: 5672, with amqps 5671; virtual host: `/` if missing, percent-encoded as all
     else. Options: `heartbeat` in seconds (default 5, at least 1), `connection_timeout` in milliseconds (5000),
-    `channel_max` (128), `prefix` (`smart-router`): what the names of all our exchanges and queues begin with, so that
-    two installations on one virtual host need two. With amqps also `cacertfile`, `certfile`, `keyfile`, `verify`
-    (`verify_peer` default, `verify_none`), `server_name_indication`.
+    `channel_max` (128); with amqps also `cacertfile`, `certfile`, `keyfile`, `verify` (`verify_peer` default,
+    `verify_none`), `server_name_indication`.
     """
 
     def __init__(self, text: str, setting: str = "broker.url") -> None:
@@ -93,9 +91,6 @@ class AmqpUrl:
         self.heartbeat = self._number(options, "heartbeat", 5, (1, 3600))
         self.connect_timeout = self._number(options, "connection_timeout", 5000, (1, 600_000)) / 1000
         self.channel_max = self._number(options, "channel_max", 128, (1, 65535))
-        self.prefix = options.get("prefix", "smart-router")
-        if not _PREFIX.match(self.prefix):
-            raise self.wrong("`prefix` has 1 to 64 of A-Z a-z 0-9 . _ ~ @ : + -")
         if options.get("verify", "verify_peer") not in ("verify_peer", "verify_none"):
             raise self.wrong("`verify` is verify_peer or verify_none")
         self._tls = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
@@ -148,6 +143,5 @@ def _is_number(text: str, least: int, most: int) -> bool:
 
 
 _TLS_OPTIONS: Final = ("cacertfile", "certfile", "keyfile", "verify", "server_name_indication")
-_OPTIONS: Final = ("heartbeat", "connection_timeout", "channel_max", "prefix", *_TLS_OPTIONS)
-_PREFIX: Final = re.compile(r"[A-Za-z0-9._~@:+\-]{1,64}\Z")
+_OPTIONS: Final = ("heartbeat", "connection_timeout", "channel_max", *_TLS_OPTIONS)
 _FORM: Final = "write amqp://user:password@host:port/vhost; percent-encode what is special in name, password and vhost"

@@ -37,9 +37,9 @@ _LONGEST_NODE: Final = 128
 """Bytes: a routing key and a queue's name have 255."""
 
 
-def from_url(url: str, node: str) -> AmqpBus:
-    """`url`: the broker's. Raises ConfigError."""
-    return AmqpBus(AmqpUrl(url), node)
+def from_url(url: str, node: str, prefix: str) -> AmqpBus:
+    """`url` and `prefix`: the broker's. Raises ConfigError."""
+    return AmqpBus(AmqpUrl(url), node, prefix)
 
 
 class AmqpBus:
@@ -48,12 +48,13 @@ class AmqpBus:
     It counts as published when RabbitMQ has it (publisher confirms), and as lost if the connection went before.
     """
 
-    def __init__(self, url: AmqpUrl, node: str) -> None:
+    def __init__(self, url: AmqpUrl, node: str, prefix: str = "smart-router") -> None:
+        """`prefix`: of the exchange's and the queue's name; buses with different ones do not hear each other."""
         if not node or " " in node or len(node.encode()) > _LONGEST_NODE:
             raise ValueError("a node's id has no space, and at most 128 bytes")
         self.node = node
         self.on_up: Callable[[], None] = lambda: None
-        self._exchange = f"{url.prefix}#bus"
+        self._exchange = f"{prefix}#bus"
         self._connection = AmqpConnection(
             url,
             f"{node} bus",

@@ -18,21 +18,24 @@ class Provider(NamedTuple):
 
     module: str
     make: str
-    """A callable of the module: (URL, node's id) → Bus."""
+    """A callable of the module: (URL, node's id) → Bus; with `prefixed`: (URL, node's id, prefix) → Bus."""
     extra: str = ""
+    prefixed: bool = False
 
 
 PROVIDERS: Final[dict[str, Provider]] = {
-    "amqp": Provider("smart_router.bus.amqp", "from_url"),
-    "amqps": Provider("smart_router.bus.amqp", "from_url"),
+    "amqp": Provider("smart_router.bus.amqp", "from_url", prefixed=True),
+    "amqps": Provider("smart_router.bus.amqp", "from_url", prefixed=True),
     "embedded": Provider("smart_router.bus.local", "from_url"),
     "redis": Provider("smart_router.bus.redis", "from_url", "redis"),
     "rediss": Provider("smart_router.bus.redis", "from_url", "redis"),
 }
 
 
-def make_bus(url: str, node: str, clock: Clock, providers: Mapping[str, Provider] = PROVIDERS) -> Bus:
-    """Not open yet. `url`: the broker's. Raises ConfigError."""
+def make_bus(
+    url: str, node: str, clock: Clock, providers: Mapping[str, Provider] = PROVIDERS, *, prefix: str = "smart-router"
+) -> Bus:
+    """Not open yet. `url` and `prefix`: the broker's. Raises ConfigError."""
     scheme = url.partition("://")[0]
     provider = providers.get(scheme)
     if provider is None:
@@ -45,4 +48,5 @@ def make_bus(url: str, node: str, clock: Clock, providers: Mapping[str, Provider
             raise
         text = f"needs the package {error.name}: pip install 'smart-router[{provider.extra}]'"
         raise ConfigError([f"broker.url: {scheme}:// {text}"]) from error
-    return cast(Bus, getattr(module, provider.make)(url, node))
+    arguments = (url, node, prefix) if provider.prefixed else (url, node)
+    return cast(Bus, getattr(module, provider.make)(*arguments))
