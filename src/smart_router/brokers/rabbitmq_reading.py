@@ -17,6 +17,7 @@ import structlog
 from smart_router.amqp import ChannelClosed
 from smart_router.brokers.base import Consumer, End, Entry
 from smart_router.brokers.rabbitmq_channels import GONE, HELD, Feed, Feeds, Slot
+from smart_router.brokers.rabbitmq_line import BEHIND, Line
 from smart_router.brokers.rabbitmq_mailbox import Box, Lane, slot_of
 from smart_router.brokers.rabbitmq_marks import Marks
 from smart_router.brokers.rabbitmq_names import NORMAL
@@ -67,9 +68,11 @@ class Reading:
         self.wall_ms = host.wall_ms
         self.end = host.end
         self.watch = host.watch
+        self._line = Line(host.topology, host.now, host.spawn, self._consume)
 
     async def subscribe(self, box: Box, consumer: Consumer) -> RabbitSubscription:
         lane = box.lane(NORMAL)
+        pause = BEHIND if box.leaving else 0.0
         while box.leaving:
             await asyncio.gather(*box.leaving, return_exceptions=True)
         state = await self._host.topology.declare(lane)
@@ -80,7 +83,7 @@ class Reading:
             box.counted(state.messages)
         if box.policy.exclusive:
             try:
-                await self._consume(sub, lane, in_line=state.consumers > 0)
+                await self._line.take_turn(sub, lane, pause)
             except RouterError:
                 sub.close()
                 raise
@@ -168,6 +171,13 @@ class Reading:
             left.cancel()
 
     async def _go(self, taps: list[Tap], slots: list[Slot]) -> None:
+        if not taps[0].lane.box.policy.exclusive:
+            await self._cancel_and_return(taps, slots)
+            return
+        async with self._line.leaving(taps[0].sub, taps[0].lane.queue, something=bool(slots)):
+            await self._cancel_and_return(taps, slots)
+
+    async def _cancel_and_return(self, taps: list[Tap], slots: list[Slot]) -> None:
         late = [tap.late for tap in taps]
         for tap in taps:
             await tap.begun.wait()
@@ -320,10 +330,13 @@ class Reading:
         if sub.closed or lane.priority in sub.taps or not sub.prefetch:
             return
         with suppress(BrokerAway):
-            state = await self._host.topology.declare(lane)
-            if lane.priority not in sub.taps:
-                in_line = sub.box.policy.exclusive and state.consumers > 0
-                await self._consume(sub, lane, token=token, in_line=in_line)
+            await self._host.topology.declare(lane)
+            if lane.priority in sub.taps:
+                return
+            if sub.box.policy.exclusive and lane.priority == NORMAL:
+                await self._line.take_turn(sub, lane)
+            else:
+                await self._consume(sub, lane, token=token)
 
     async def resume(self) -> None:
         """The connection is back: every reader consumes again."""
