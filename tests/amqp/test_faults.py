@@ -119,7 +119,7 @@ async def test_silence_is_noticed_by_the_heartbeats(amqp: str) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await until(lambda: user.downs)
-        assert 1.0 <= loop.time() - began < 3.0
+        assert 1.0 <= loop.time() - began < 5.0
         assert "silent" in user.downs[0]
         await until(lambda: user.ups == 2)
 

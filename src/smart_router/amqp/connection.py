@@ -37,6 +37,9 @@ FIRST_WAIT: Final = 0.1
 LONGEST_WAIT: Final = 10.0
 """Seconds between attempts, doubled each time, with jitter."""
 
+STEADY: Final = 1.0
+"""Seconds after which a connection counts as one that stands: the next outage begins with the first wait."""
+
 GOODBYE: Final = 2.0
 
 _log = structlog.get_logger("smart_router.amqp")
@@ -185,7 +188,7 @@ class AmqpConnection:
         while True:
             since = loop.time()
             await self._lost.wait()
-            failures = 0 if loop.time() - since > LONGEST_WAIT else failures
+            failures = 0 if loop.time() - since > STEADY else failures
             away = loop.time()
             self.counters.outages += 1
             _log.error("amqp_away", connection=self.name, reason=self._reason)

@@ -162,12 +162,11 @@ class Link(asyncio.Protocol):
             self.writable = False
 
     def _flush(self) -> None:
-        out = self._out
-        if not out or self._transport is None:
+        out, self._out = self._out, []
+        self._waiting = 0
+        if not out or self._transport is None or self._transport.is_closing():
             return
         data = out[0] if len(out) == 1 else b"".join(out)
-        self._out = []
-        self._waiting = 0
         self._spoke = True
         self._counters.writes += 1
         self._counters.bytes_written += len(data)
