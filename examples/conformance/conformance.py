@@ -80,6 +80,9 @@ class Client:
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         """Nothing here asks for one."""
 
+    def heartbeat(self) -> None:
+        """Whoever does not answer pings is disconnected by the gateway."""
+
     def mark(self) -> int:
         return 0  # nothing needs to be confirmed, so there are no pings but the heartbeat
 

@@ -346,6 +346,7 @@ class Node:
         return [
             ("router", core.router.statistics()),
             ("delivery", core.delivery.statistics()),
+            ("heartbeats", core.delivery.heartbeats.statistics()),
             ("receipts", core.receipts.statistics()),
             ("ends", core.ends.statistics()),
             ("broker", core.broker.statistics()),

@@ -126,6 +126,7 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "route_raised": "a route raised; its message is a dead letter",
     "routes_cut": "at the stop, routes were still running",
     "session_cut": "somebody cut a session, over HTTP",
+    "session_not_registered_again": "a session whose lease had ended could not register; its next heartbeat tries again",
     "store_away": "the store's server cannot be used: told once per outage",
     "store_back": "the store's server can be used again",
     "store_put_aside": "the store was damaged: put aside, and what could be read was kept",
@@ -159,6 +160,9 @@ METRICS: Final[dict[str, Metric]] = {
     "smart_router_receipts_lost_total": Metric("counter", "Receipts that their senders' mailboxes did not take"),
     "smart_router_receipts_waiting": Metric("gauge", "Receipts that wait for the broker"),
     "smart_router_receipts_remembered": Metric("gauge", "Delivered messages that may be marked as read or replied to"),
+    "smart_router_heartbeats_expired_total": Metric("counter", "Sessions whose lease ended"),
+    "smart_router_heartbeats_registered_again_total": Metric("counter", "Expired sessions that were heard again"),
+    "smart_router_heartbeats_unhealthy_total": Metric("counter", "Times that a session missed three heartbeats"),
     "smart_router_ends_counts_total": Metric(
         "counter", "Messages that ended other than delivered", ("state", "reason")
     ),

@@ -52,6 +52,7 @@ class Client:
         self.hellos: list[tuple[str, bool]] = []
         self.close_reason: CloseReason | None = None
         self.reading = True
+        self.ping_interval = 25.0
         self.pinged: int | None = None
         self.handler: SocketHandler
         self._acks = 0
@@ -103,6 +104,7 @@ class Client:
         self.ping()
         mark, self.pinged = self.pinged, None
         assert mark is not None
+        self.handler.heartbeat()
         self.handler.confirm(mark)
 
     def answer(self, ack_id: int, *args: Json) -> None:

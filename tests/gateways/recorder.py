@@ -40,6 +40,9 @@ class Recording:
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         self.calls.put_nowait(("acknowledgement", ack_id, [bytes(arg) for arg in args], attachments))
 
+    def heartbeat(self) -> None:
+        return
+
     def mark(self) -> int:
         return self.delivered
 

@@ -28,6 +28,7 @@ ACCESS_VARIABLES: Final[dict[str, tuple[str, ...]]] = {
     "connect": ("subject", "scopes", "claims", "actor", "own", "endpoint", "sub"),
     "publish": ("subject", "scopes", "claims", "actor", "own", "endpoint", "sub", "address", "type"),
     "read": ("subject", "scopes", "claims", "actor", "own", "endpoint", "sub", "address", "type", "from"),
+    "presence": ("subject", "scopes", "claims", "actor", "own", "endpoint", "sub", "address"),
 }
 """Of an endpoint's `access`. `endpoint` is its name, `sub` the sub-endpoint's or "", `own` the last part of
 the actor's id, `address` the mailbox."""

@@ -69,12 +69,14 @@ class AccessSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Who may what, as CEL conditions (variables: config/conditions.py). None: whoever the authentication lets in.
 
     `connect`: be the actor, looked at on `iam`. `publish`: a sender of this endpoint, at each message. `read`: be given
-    a message, looked at again at each delivery when rights have changed.
+    a message, looked at again at each delivery when rights have changed. `presence`: an actor of this endpoint, to know
+    of another actor whether it is there.
     """
 
     connect: str | None = None
     publish: str | None = None
     read: str | None = None
+    presence: str | None = None
 
 
 class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,14 +86,16 @@ class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     a list, maybe empty: it has, actors are `NAME/sub/own`, and these subs exist from the start. `mailbox`: what an
     actor reads: its own, the (sub-)endpoint's shared one, or both. `durability`: `durable` outlives restarts; `memory`
     does not. `ack`: when a delivery counts (docs/configuration.md); `delivery_timeout`: seconds a delivery may stay
-    unconfirmed. `window`, `window_bytes`: unconfirmed deliveries a session may have; 1: strictly one by one. `retry`:
-    after a failed attempt. `max_messages`, `max_bytes`: what may wait in one mailbox, 0: no limit; `overflow`: what
-    then happens. `max_message_size`: bytes of one message with attachments. `ttl`: seconds a message may wait, 0: for
-    ever. `idle_expiry`: seconds until an empty mailbox without a session goes, 0: never. `max_mailboxes`: of the
-    endpoint, 0: no limit; `new_mailboxes_per_minute`: that one sender may cause, 0: no limit. `deliver`: among several
-    sessions; none: `primary` for an actor's mailbox, `any` for a shared one. `recovery`: Socket.IO connection state
-    recovery; `recovery_window`: seconds it is possible after a cut. `messages_per_second`, `bytes_per_second`: that one
-    connection may send, 0: no limit. `access`: who may what.
+    unconfirmed. `heartbeat_interval`: seconds within which a session is heard, else it is not healthy; none: the
+    gateway's `ping_interval`, 0: not looked at. `presence_grace`: seconds after its last session's end that an
+    actor is not offline yet. `window`, `window_bytes`: unconfirmed deliveries a session may have; 1: strictly one
+    by one. `retry`: after a failed attempt. `max_messages`, `max_bytes`: what may wait in one mailbox, 0: no limit;
+    `overflow`: what then happens. `max_message_size`: bytes of one message with attachments. `ttl`: seconds a
+    message may wait, 0: for ever. `idle_expiry`: seconds until an empty mailbox without a session goes, 0: never.
+    `max_mailboxes`: of the endpoint, 0: no limit; `new_mailboxes_per_minute`: that one sender may cause, 0: no
+    limit. `deliver`: among several sessions; none: `primary` for an actor's mailbox, `any` for a shared one.
+    `recovery`: Socket.IO connection state recovery; `recovery_window`: seconds it is possible after a cut.
+    `messages_per_second`, `bytes_per_second`: that one connection may send, 0: no limit. `access`: who may what.
     """
 
     name: str = ""
@@ -100,6 +104,8 @@ class EndpointSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     durability: Literal["durable", "memory"] = "durable"
     ack: Literal["sent", "received", "client"] = "received"
     delivery_timeout: PositiveSeconds = 5.0
+    heartbeat_interval: Seconds | None = None
+    presence_grace: Seconds = 10.0
     window: Annotated[int, Meta(ge=1, le=65_535)] = 128
     window_bytes: Annotated[int, Meta(ge=1024, le=2**31)] = 1_048_576
     retry: RetrySettings = field(default_factory=RetrySettings)

@@ -181,7 +181,7 @@ class Permissions:
 class AccessRules:
     """The rules of one endpoint; absent ones are None."""
 
-    __slots__ = ("_authenticated", "_connect", "_publish", "_read")
+    __slots__ = ("_authenticated", "_connect", "_presence", "_publish", "_read")
 
     def __init__(self, name: str, conditions: Mapping[str, Condition], *, authenticated: bool) -> None:
         rules = {kind: Rule(f"{name}.{kind}", condition) for kind, condition in conditions.items()}
@@ -189,6 +189,7 @@ class AccessRules:
         self._connect = rules.get("connect")
         self._publish = rules.get("publish")
         self._read = rules.get("read")
+        self._presence = rules.get("presence")
 
     def may_connect(self, identity: Identity, actor: str) -> bool:
         """Without a rule: who is authenticated may be the actors that its token names (see `_is_named`)."""
@@ -207,6 +208,12 @@ class AccessRules:
         if self._read is None:
             return None
         return Permissions(self._read, _variables(identity, actor), ("address", "type", "from"))
+
+    def may_see(self, identity: Identity, asker: str, actor: str) -> bool:
+        """Whether `asker` may know if `actor` is there. Without a rule: of whom its token could be the actor itself."""
+        if self._presence is not None:
+            return self._presence.allows({**_variables(identity, asker), "address": actor})
+        return not self._authenticated or _is_named(identity, actor)
 
     def may_publish(self, identity: Identity, sender: str, address: str, type_: str) -> bool:
         """One question, nothing remembered: for senders without a session."""

@@ -11,17 +11,18 @@ broker ─deliver─► Held ─► send ─► Link.deliver ─► wire
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple, Protocol
-
-import structlog
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from smart_router.brokers.base import Broker, End, Entry
 from smart_router.clock import Deadlines
 from smart_router.core.access import Permissions
 from smart_router.core.attempts import Attempts
+from smart_router.core.elsewhere import Elsewhere, Nowhere
 from smart_router.core.mailbox import Held, Holdings
 from smart_router.core.recovery import Recovery
 from smart_router.core.reports import Reports
+from smart_router.core.sessionhealth import Heartbeats
 from smart_router.core.sessions import Session, Sessions
 from smart_router.core.takeover import TakeOvers
 from smart_router.errors import Refused, RouterError
@@ -29,36 +30,7 @@ from smart_router.errors import Refused, RouterError
 if TYPE_CHECKING:
     from smart_router.core.receipts import Receipts
 
-__all__ = ["Delivery", "DeliveryStatistics", "Elsewhere"]
-
-
-_log = structlog.get_logger("smart_router.delivery")
-
-
-class Elsewhere(Protocol):
-    """What the sessions here have to do with other nodes."""
-
-    async def arrived(self, session: Session) -> None:
-        """It stands in line for its mailboxes: other nodes know it, those with older ones let go. Raises BrokerAway."""
-
-    def parked(self, session: Session) -> None:
-        """Its connection is lost. A session of its actor on another node ends it, so that this one takes over."""
-
-    def left(self, session: Session) -> None:
-        """It is over, or never began."""
-
-
-class _Nowhere:
-    """A node by itself."""
-
-    async def arrived(self, session: Session) -> None:
-        return
-
-    def parked(self, session: Session) -> None:
-        return
-
-    def left(self, session: Session) -> None:
-        return
+__all__ = ["Delivery", "DeliveryStatistics"]
 
 
 class DeliveryStatistics(NamedTuple):
@@ -93,17 +65,22 @@ class Delivery:
         self.takeovers = TakeOvers(broker, sessions, self.holdings, deadlines)
         self.takeovers.detach, self.takeovers.give_back = self.detach, self._give_back
         self.takeovers.refill = self._refill
-        self.elsewhere: Elsewhere = _Nowhere()
+        self.heartbeats = Heartbeats(self, reports.events)
+        self.elsewhere: Elsewhere = Nowhere()
         self.receipts: Receipts
         """Of what says in `wants` that somebody is to be told."""
-        self._joining: set[str] = set()
+        self.join_own: Callable[[str], None]
+        """Lets the actor's sessions read its own mailbox, though their endpoint gives nobody one."""
         self._redelivered = self._delivered = self._confirmed = self._timed_out = 0
         self._refused = self._given_back = self._unknown = 0
 
     # attaching and detaching
 
     async def attach(self, session: Session) -> None:
-        """Subscribes the session's mailboxes, says hello, lets deliveries begin. Raises StorageError, Refused."""
+        """Subscribes the session's mailboxes, says hello, lets deliveries begin. Raises StorageError, Refused.
+
+        One whose lease had ended is registered again, and greeted no second time.
+        """
         helds = await self._subscribe(session)
         try:
             await self.elsewhere.arrived(session)
@@ -116,9 +93,12 @@ class Delivery:
             return
         self.enter(session, helds)
         session.ready = True
-        session.link.hello(False)
+        if session.expired:
+            self.heartbeats.again(session)
+        else:
+            session.link.hello(False)
         self._events.emit("session.registered", actor_id=session.actor, session_id=session.id)
-        self._watch(session)
+        self.watch(session)
         self._refill(session)
 
     def enter(self, session: Session, helds: list[Held]) -> None:
@@ -129,6 +109,7 @@ class Delivery:
             held.join(session)  # before older ones go, with whom the subscription would
         self.takeovers.arrive(session)
         self.sessions.add(session)
+        self.heartbeats.start(session)
 
     async def _subscribe(self, session: Session) -> list[Held]:
         endpoint = session.endpoint
@@ -143,37 +124,26 @@ class Delivery:
             raise
         return helds
 
-    def join_own(self, actor: str) -> None:
-        """The actor's sessions here read its own mailbox from now on, though their endpoint gives nobody one."""
-        for session in self.sessions.of_actor(actor):
-            if session.id not in self._joining and session.parked_until is None and not _reads_own(session):
-                self._joining.add(session.id)
-                self.holdings.run(self._join_own(session), f"own mailbox of {actor}")
-
-    async def _join_own(self, session: Session) -> None:
-        try:
-            held = await self.holdings.own(session.actor, session.endpoint)
-        except RouterError as error:  # what is in it waits for the actor's next session
-            _log.warning("own_mailbox_not_read", actor=session.actor, code=error.code)
-            return
-        finally:
-            self._joining.discard(session.id)
-        if session.closed or session.parked_until is not None or _reads_own(session):
-            self.holdings.give_up([held])
-            return
-        held.join(session)
-        session.held = [*session.held, held]
-        held.refill()
-
     def detach(self, session: Session, *, resumable: bool = False) -> None:
         """The connection is gone. What is unconfirmed goes back, or is kept for a recovery (`resumable`)."""
         if session.closed:
+            return
+        if session.expired:
+            session.closed = True
+            self.sessions.remove(session)
             return
         if resumable and session.recoverable and session.ready and not self._mates(session):
             self.recovery.park(session)
             self.elsewhere.parked(session)
             return
         session.closed = True
+        has_begun = bool(session.held)
+        self.withdraw(session)
+        if has_begun:
+            self._events.emit("session.unregistered", actor_id=session.actor, session_id=session.id)
+
+    def withdraw(self, session: Session) -> None:
+        """From its mailboxes: what it has goes back."""
         session.ready = False
         for held in session.held:
             if session in held.sessions:
@@ -186,8 +156,6 @@ class Delivery:
         self.holdings.let_go(session.held)
         for held in session.held:
             held.refill()
-        if session.held:
-            self._events.emit("session.unregistered", actor_id=session.actor, session_id=session.id)
         session.held = []
 
     def end(self, session: Session, error: RouterError) -> None:
@@ -228,11 +196,13 @@ class Delivery:
             self.join_own(session.actor)
         if resumed.confirmed:
             self.done(session, resumed.confirmed)
+        self.heartbeats.start(session)
+        self.elsewhere.changed(session)
         session.link.hello(True)
         for entry in resumed.rest:
             entry.redelivered = True
             self._send(session, entry)
-        self._watch(session)
+        self.watch(session)
         self._refill(session)
 
     def let_move(self, session: Session, offset: int) -> None:
@@ -283,7 +253,7 @@ class Delivery:
             session.pending[number] = (entry, deadline)
             session.bytes += message.size
             session.link.deliver(entry, number, None)
-            self._watch(session)
+            self.watch(session)
 
     def _may_read(self, reader: Permissions, entry: Entry) -> bool:
         """False: it has ended."""
@@ -302,7 +272,7 @@ class Delivery:
         if session.inflight or session.pending:
             if session.barrier_at is None:
                 session.barrier_at = self._now() + session.endpoint.settings.delivery_timeout
-                self._watch(session)
+                self.watch(session)
             return session.written
         return 0
 
@@ -360,14 +330,14 @@ class Delivery:
         else:
             self._refused += 1
             self._attempts.failed(session, entry, nack or "refused", self._now())
-            self._watch(session)
+            self.watch(session)
         self.takeovers.settle(session)
         self._refill(session)
         return True
 
     # time
 
-    def _watch(self, session: Session) -> None:
+    def watch(self, session: Session) -> None:
         self._deadlines.watch(session)
 
     def _on_timer(self, session: Session, now: float) -> None:
@@ -378,6 +348,8 @@ class Delivery:
             session.recoverable = False
             self.detach(session)
             return
+        if session.beat_at is not None and session.beat_at <= now:
+            self.heartbeats.check(session, now)
         if session.takeover_at is not None and session.takeover_at <= now:
             self.takeovers.end(session)
         if session.barrier_at is not None and session.barrier_at <= now:
@@ -423,7 +395,3 @@ class Delivery:
             self.recovery.missed,
             self._unknown,
         )
-
-
-def _reads_own(session: Session) -> bool:
-    return any(held.address == session.actor for held in session.held)

@@ -23,6 +23,8 @@ EVENTS: Final = frozenset(
         "message.acknowledged",
         "session.registered",
         "session.unregistered",
+        "session.expired",
+        "session.health",
     }
 )
 

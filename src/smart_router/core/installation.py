@@ -12,6 +12,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -25,7 +26,7 @@ from smart_router.core.health import Health
 from smart_router.core.moving import Moving
 from smart_router.core.sessions import Session
 from smart_router.core.sharing import Sharing
-from smart_router.directory.base import Directory, NodeRecord, SessionRecord
+from smart_router.directory.base import Directory, NodeRecord, SessionRecord, SessionState
 from smart_router.errors import StorageError
 
 __all__ = ["Installation", "InstallationStatistics", "Others", "digest", "node_id"]
@@ -67,7 +68,7 @@ class Others(NamedTuple):
 
 
 class Installation:
-    """Implements core.delivery.Elsewhere. `trouble`: why this node takes no new messages."""
+    """Implements core.elsewhere.Elsewhere. `trouble`: why this node takes no new messages."""
 
     def __init__(
         self, me: NodeRecord, others: Others, delivery: Delivery, moving: Moving, sharing: Sharing, health: Health
@@ -80,11 +81,16 @@ class Installation:
         self._health = health
         self._clock = delivery.clock
         self.trouble: Callable[[], str] = lambda: ""
+        self.moved: Callable[[str], None] = lambda _actor: None
+        """A session of that actor here has come, or changed."""
+        self.lost: Callable[[SessionRecord], None] = lambda _record: None
+        """A session here, or that was known elsewhere, is gone."""
         self.address = ""
         self._others: dict[str, NodeRecord] = {}
         self._gaps: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lag = 0.0
+        self._gone: SessionRecord | None = None
         bus.listen("claim", self._claimed)
         bus.listen("gap", self._gapped)
         bus.on_up = self._up
@@ -122,7 +128,7 @@ class Installation:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # core.delivery.Elsewhere
+    # core.elsewhere.Elsewhere
 
     async def arrived(self, session: Session) -> None:
         self.moving.outdate(session.actor)
@@ -130,8 +136,10 @@ class Installation:
         claim = session.actor.encode()
         for node in {other.node for other in others}:
             self.bus.send(node, "claim", claim)
+        self.moved(session.actor)
 
     def parked(self, session: Session) -> None:
+        self.changed(session)
         if self._others:
             self._run(self._end_if_others(session))
 
@@ -145,12 +153,29 @@ class Installation:
             session.parked_until = None
             self._delivery.detach(session)
 
+    def changed(self, session: Session) -> None:
+        self._run(self._tell_change(session))
+
+    async def _tell_change(self, session: Session) -> None:
+        if not (session.closed or session.expired):
+            with suppress(StorageError):  # the directory tells it when it is there again
+                await self.directory.add(self._record(session))
+        self.moved(session.actor)
+
     def left(self, session: Session) -> None:
-        self.directory.remove(self._record(session))
+        record = self._record(session)
+        self.directory.remove(record)
+        self.lost(record)
 
     def _record(self, session: Session) -> SessionRecord:
         subject = session.identity.subject
-        return SessionRecord(session.id, session.actor, session.endpoint.name, self.me.id, subject, session.since)
+        own = session.registration
+        state = SessionState(
+            own.daemon, own.status, own.metadata, own.lease, session.health, session.parked_until is not None
+        )
+        return SessionRecord(
+            session.id, session.actor, session.endpoint.name, self.me.id, subject, session.since, state
+        )
 
     # from the others
 
@@ -159,8 +184,15 @@ class Installation:
 
     def _on_session(self, record: SessionRecord, gone: bool) -> None:
         """A claim may be lost, or come before the session's node knew of ours."""
+        if gone:
+            self._gone = record
+            self.lost(record)
+            return
+        before, self._gone = self._gone, None
+        if before is not None and (before.node, before.id, before.since) == (record.node, record.id, record.since):
+            return  # it has only changed
         here = self._delivery.sessions.of_actor(record.actor)
-        if here and not gone and all((session.since, session.id) < (record.since, record.id) for session in here):
+        if here and all((session.since, session.id) < (record.since, record.id) for session in here):
             self._delivery.takeovers.claim(record.actor)
 
     def _on_node(self, record: NodeRecord, gone: bool) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
+
 from smart_router.brokers.base import Broker, Entry, PutDone
 from smart_router.bus.base import Bus
 from smart_router.core.delivery import Delivery
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.limits import NewMailboxes
-from smart_router.errors import Refused
+from smart_router.core.sessions import Session
+from smart_router.errors import Refused, RouterError
 from smart_router.ids import Ids
 from smart_router.message import Message
 
@@ -21,6 +24,9 @@ __all__ = ["ROUTER", "OwnMailboxes"]
 
 ROUTER: Final = "router"
 """`from` of what the router says. No actor can be called so: an actor's id has a slash."""
+
+
+_log = structlog.get_logger("smart_router.delivery")
 
 
 class OwnMailboxes:
@@ -35,7 +41,9 @@ class OwnMailboxes:
         self._ids = ids
         self._delivery = delivery
         self._bus = bus
-        bus.listen("own-mailbox", lambda _node, data: delivery.join_own(data.decode()))
+        self._joining: set[str] = set()
+        delivery.join_own = self.join
+        bus.listen("own-mailbox", lambda _node, data: self.join(data.decode()))
 
     def entry(self, actor: str, type_: str, fields: bytes) -> Entry:
         """For `put`. `fields`: the message's own, as JSON without the opening brace. Raises Refused."""
@@ -63,6 +71,34 @@ class OwnMailboxes:
         if target is None or target.endpoint.own_mailbox:
             return
         if self._delivery.sessions.of_actor(actor):
-            self._delivery.join_own(actor)
+            self.join(actor)
         else:
             self._bus.publish("own-mailbox", actor.encode())
+
+    def join(self, actor: str) -> None:
+        """The actor's sessions here read its own mailbox from now on, though their endpoint gives nobody one."""
+        for session in self._delivery.sessions.of_actor(actor):
+            if session.id not in self._joining and _may_join(session):
+                self._joining.add(session.id)
+                self._delivery.holdings.run(self._join(session), f"own mailbox of {actor}")
+
+    async def _join(self, session: Session) -> None:
+        holdings = self._delivery.holdings
+        try:
+            held = await holdings.own(session.actor, session.endpoint)
+        except RouterError as error:  # what is in it waits for the actor's next session
+            _log.warning("own_mailbox_not_read", actor=session.actor, code=error.code)
+            return
+        finally:
+            self._joining.discard(session.id)
+        if not _may_join(session):
+            holdings.give_up([held])
+            return
+        held.join(session)
+        session.held = [*session.held, held]
+        held.refill()
+
+
+def _may_join(session: Session) -> bool:
+    reads_it = any(held.address == session.actor for held in session.held)
+    return not (reads_it or session.closed or session.parked_until is not None)

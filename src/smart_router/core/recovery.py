@@ -64,6 +64,7 @@ class Recovery:
 
     def wait(self, session: Session) -> None:
         """For its client, as long as the recovery window."""
+        session.beat_at = None
         session.parked_until = self._deadlines.clock.monotonic() + session.endpoint.settings.recovery_window
         self._deadlines.watch(session)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from smart_router.brokers.base import Entry
 from smart_router.core.endpoints import Place
+from smart_router.core.registration import USUAL, Registration
 from smart_router.errors import RouterError
 
 if TYPE_CHECKING:
@@ -79,9 +80,33 @@ class SessionInfo(NamedTuple):
     in_flight: int
     written: int
     parked: bool
+    daemon: str
+    status: str
+    metadata: str
+    health: str
 
 
-class Session:
+class _Pulse:
+    """Whether the client is heard (core/sessionhealth.py).
+
+    `active_at`: when it last was, `beat_at`: when that is looked at next, `beat_every`: s between expected heartbeats,
+    0: none are. `expired`: the lease has ended, `unwell`: that, or not healthy.
+    """
+
+    __slots__ = ("active_at", "beat_at", "beat_every", "expired", "health", "missed", "registration", "unwell")
+
+    def __init__(self) -> None:
+        self.registration: Registration = USUAL
+        self.active_at = 0.0
+        self.beat_at: float | None = None
+        self.beat_every = 0.0
+        self.missed = 0
+        self.health = "healthy"
+        self.unwell = False
+        self.expired = False
+
+
+class Session(_Pulse):
     """One live connection of an actor, and what it has in flight.
 
     `ready`: hello was sent, deliveries may go out. `late`: a ping is unanswered for too long, `full`: the transport is:
@@ -132,6 +157,7 @@ class Session:
     )
 
     def __init__(self, id_: str, actor: str, place: Place, link: Link, identity: Identity, since: int) -> None:
+        super().__init__()
         self.id = id_
         self.actor = actor
         self.place = place
@@ -189,7 +215,7 @@ class Session:
         """When `handle_timer` is due, for clock.Deadlines; nothing is after the end."""
         if self.closed:
             return None
-        times = [self.barrier_at, self.takeover_at, self.parked_until, self.retry_at]
+        times = [self.beat_at, self.barrier_at, self.takeover_at, self.parked_until, self.retry_at]
         if self.pending:
             times.append(next(iter(self.pending.values()))[1])
         return min((time for time in times if time is not None), default=None)
@@ -218,30 +244,45 @@ class Session:
             self.in_flight,
             self.written,
             self.parked_until is not None,
+            self.registration.daemon,
+            self.registration.status,
+            self.registration.metadata,
+            self.health,
         )
 
 
 class Sessions:
-    """The sessions of this node, by actor (oldest first), by id and by recovery `pid`."""
+    """The sessions of this node, by actor (oldest first), by id and by recovery `pid`.
+
+    Those whose lease has ended are `suspended`: nobody's any more, but all that are here are gone through with them.
+    """
 
     def __init__(self) -> None:
         self._by_actor: dict[str, list[Session]] = {}
         self._by_pid: dict[str, Session] = {}
         self._by_id: dict[str, Session] = {}
+        self.suspended: set[Session] = set()
 
     def __len__(self) -> int:
         return len(self._by_id)
 
     def __iter__(self) -> Iterator[Session]:
-        return iter(list(self._by_id.values()))
+        return iter([*self._by_id.values(), *self.suspended])
 
     def add(self, session: Session) -> None:
         self._by_actor.setdefault(session.actor, []).append(session)
         self._by_id[session.id] = session
+        self.suspended.discard(session)
         if session.pid is not None:
             self._by_pid[session.pid] = session
 
+    def suspend(self, session: Session) -> None:
+        """Its connection stays."""
+        self.remove(session)
+        self.suspended.add(session)
+
     def remove(self, session: Session) -> None:
+        self.suspended.discard(session)
         mates = self._by_actor.get(session.actor, [])
         if session in mates:
             mates.remove(session)

@@ -20,9 +20,10 @@ from smart_router.brokers.base import Entry
 from smart_router.core.access import Identity, as_actor, forbidden
 from smart_router.core.endpoints import Place
 from smart_router.core.limits import Rate
+from smart_router.core.registration import USUAL, Registration
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
-from smart_router.gateways.actor_data import Nack, Token
+from smart_router.gateways.actor_data import Token, nack_of
 from smart_router.gateways.base import CloseReason, Socket
 from smart_router.message import ACTOR_ID, decode_envelope
 from smart_router.protocols.socketio import take_attachments
@@ -39,7 +40,6 @@ _string: Final = msgspec.json.Decoder(str).decode
 OFFSET: Final = re.compile(r"[0-9]{1,16}\Z", re.ASCII)
 """Of Socket.IO's connection state recovery: the number of a delivery."""
 
-_OWN: Final = frozenset({"iam", "refresh"})
 _MALFORMED: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _Event = tuple[str, Sequence[msgspec.Raw], tuple[bytes, ...], int | None]
 
@@ -55,20 +55,9 @@ class ActorSocket:
     """One actor's connection: gateways.base.SocketHandler for the client, core.sessions.Link for the mailboxes."""
 
     __slots__ = (
-        "_actors",
-        "_busy",
-        "_offset",
-        "_paused",
-        "_socket",
-        "_state",
-        "_waiting",
-        "endpoint",
-        "identity",
-        "place",
-        "recovering",
-        "session",
-        "wanted",
-    )
+        "_actors", "_busy", "_offset", "_own", "_paused", "_socket", "_state", "_waiting", "endpoint", "identity",
+        "place", "recovering", "registration", "session", "wanted",
+    )  # fmt: skip
 
     def __init__(self, actors: Actors, socket: Socket, place: Place, identity: Identity) -> None:
         self._actors = actors
@@ -79,6 +68,8 @@ class ActorSocket:
         self.session: Session | None = None
         self.recovering: Session | None = None
         self.wanted: str | None = None
+        self.registration: Registration = USUAL
+        self._own = actors.events.names(place.endpoint)
         self._offset = 0
         self._state = _State.UNKNOWN
         self._busy = False
@@ -163,6 +154,9 @@ class ActorSocket:
         now = core.clock
         session = Session(self._socket.id, actor, self.place, self, identity, now.wall_ms())
         session.pid = self._socket.pid
+        session.registration = self.registration
+        interval = settings.heartbeat_interval
+        session.beat_every = self._socket.ping_interval if interval is None else interval
         if settings.messages_per_second or settings.bytes_per_second:
             session.rate = Rate(settings.messages_per_second, settings.bytes_per_second, now)
         self._permit(session, identity)
@@ -220,12 +214,13 @@ class ActorSocket:
 
     def message(self, name: str, raw: bytes, ack_id: int | None) -> bool:
         session = self.session
-        if self._state is not _State.IDENTIFIED or self._busy or self._waiting or session is None or name in _OWN:
+        if self._state is not _State.IDENTIFIED or self._busy or self._waiting or session is None or name in self._own:
             return False
         try:
             envelope = decode_envelope(raw)
         except _MALFORMED:
             return False
+        self._heard(session)
         reply = None if ack_id is None else functools.partial(self._socket.acknowledge, ack_id)
         waits = self._actors.core.router.route(session, name, envelope, raw, (), reply)
         if waits is not None:
@@ -262,7 +257,11 @@ class ActorSocket:
             self._answer(functools.partial(self._refresh, args), ack_id)
         elif session is None:
             self._who_are_you(name, args, ack_id)
+        elif name in self._own:
+            self._heard(session)
+            self._answer(functools.partial(self._actors.events.handle, session, name, args), ack_id)
         else:
+            self._heard(session)
             raw = bytes(args[0]) if args else b"null"
             if attachments:
                 raw, taken = take_attachments(raw, attachments)
@@ -279,6 +278,11 @@ class ActorSocket:
         finally:
             self._busy = False
             self._next()
+
+    def _heard(self, session: Session) -> None:
+        session.active_at = self._actors.now()
+        if session.unwell:
+            self._actors.core.delivery.heartbeats.heard(session)
 
     def _answer(self, request: functools.partial[None], ack_id: int | None) -> None:
         """A request of the handshake: errors go to its acknowledgement, if it asked for one."""
@@ -336,7 +340,12 @@ class ActorSocket:
 
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         if self.session is not None:
-            self._actors.core.delivery.answered(self.session, ack_id, _nack_of(args))
+            self._heard(self.session)
+            self._actors.core.delivery.answered(self.session, ack_id, nack_of(args))
+
+    def heartbeat(self) -> None:
+        if self.session is not None:
+            self._heard(self.session)
 
     def mark(self) -> int:
         session = self.session
@@ -381,19 +390,3 @@ class ActorSocket:
     def end(self, error: RouterError) -> None:
         self.fail(error)
         self._socket.close(CloseReason.EXPIRED if error.code == "token_expired" else CloseReason.REVOKED)
-
-
-def _nack_of(args: Sequence[msgspec.Raw]) -> str | None:
-    """The reason, if the application's answer is `{"nack": reason}`; any other answer confirms."""
-    if not args or not bytes(args[0]).startswith(b"{"):
-        return None
-    try:
-        nack = msgspec.json.decode(args[0], type=Nack).nack
-    except msgspec.DecodeError:
-        return None
-    if nack is msgspec.UNSET:
-        return None
-    try:
-        return _string(nack)[:256]
-    except msgspec.DecodeError:
-        return "refused by the application"

@@ -12,6 +12,7 @@ from smart_router.core.access import Identity
 from smart_router.core.services import Core
 from smart_router.errors import Refused
 from smart_router.gateways.actor_data import Auth
+from smart_router.gateways.actor_events import ActorEvents
 from smart_router.gateways.actor_socket import OFFSET, ActorSocket
 from smart_router.gateways.base import Socket, SocketHandler
 from smart_router.gateways.registrar import Registrar
@@ -27,6 +28,8 @@ class Actors:
 
     def __init__(self, core: Core, registrar: Registrar) -> None:
         self.core = core
+        self.events = ActorEvents(core)
+        self.now = core.clock.monotonic
         self._registrar = registrar
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -48,6 +51,7 @@ class Actors:
             raise Refused("unknown_address", "Invalid namespace")
         handler = ActorSocket(self, socket, place, identity)
         handler.wanted = self._wanted_actor(auth.auth, handler)
+        handler.registration = msgspec.json.decode(auth.auth, type=Auth).registration()
         if place.endpoint.settings.recovery:
             handler.claim(auth.pid, auth.offset)
         return handler

@@ -75,6 +75,10 @@ class Socket(Protocol):
     def barrier(self) -> None:
         """Sends a ping now, unless one is on its way; the answer comes to `confirm`."""
 
+    @property
+    def ping_interval(self) -> float:
+        """Seconds within which its client answers a ping, as long as it is there."""
+
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
@@ -114,6 +118,9 @@ class SocketHandler(Protocol):
 
     def confirm(self, mark: int) -> None:
         """The client has everything up to `mark`: it answered a ping sent after it, or said so."""
+
+    def heartbeat(self) -> None:
+        """The client has answered a ping, or said otherwise that it is there."""
 
     def writable(self, ok: bool) -> None:
         """The transport's buffer is too full (False), or has room again."""

@@ -46,6 +46,7 @@ from smart_router.protocols.socketio import ConnectData
 __all__ = ["PlainGateway", "PlainSocket", "PlainStatistics"]
 
 _encode: Final = msgspec.json.Encoder().encode
+_NULL: Final = msgspec.Raw(b"null")
 _CLOSE: Final = {
     CloseReason.EXPIRED: CloseCode.UNAUTHORIZED,
     CloseReason.REVOKED: CloseCode.FORBIDDEN,
@@ -144,6 +145,8 @@ class PlainSocket:
 
     def text(self, data: bytes) -> None:
         limits = self._gateway.limits
+        if self._handler is not None:
+            self._handler.heartbeat()
         try:
             self._receive(decode_client(data, limits.nesting, limits.attachments))
         except ProtocolError as error:
@@ -163,6 +166,7 @@ class PlainSocket:
         mark, self._mark = self._mark, 0
         if self._handler is None:
             return
+        self._handler.heartbeat()
         if self._mode == "client" or (mark and not self._acks):
             self._handler.confirm(mark)
         self.before_flush()
@@ -232,9 +236,8 @@ class PlainSocket:
             return
         self.namespace = "/" + frame.actor.rpartition("/")[0]
         self.id = self.id or secrets.token_urlsafe(15)
-        auth = {"actor": frame.actor} | ({"token": frame.token} if frame.token is not None else {})
         resume = frame.resume
-        data = ConnectData(_encode(auth), resume.pid if resume else None, resume.offset if resume else None)
+        data = ConnectData(_auth_of(frame), resume.pid if resume else None, resume.offset if resume else None)
         try:
             waits = self._gateway.application.prepare(self, data)
         except RouterError as error:
@@ -344,6 +347,10 @@ class PlainSocket:
         self._websocket.ping()
         self._gateway.deadlines.watch(self)
 
+    @property
+    def ping_interval(self) -> float:
+        return self._gateway.settings.ping_interval
+
     def pause_reading(self) -> None:
         if self._websocket is not None:
             self._websocket.pause_reading()
@@ -372,6 +379,13 @@ class PlainSocket:
     def _send(self, frame: bytes) -> None:
         if self._websocket is not None:
             self._websocket.send_text(frame)
+
+
+def _auth_of(frame: Identify) -> bytes:
+    """What a Socket.IO client says when it connects."""
+    names = ("token", "daemon", "status", "metadata", "lease")
+    given = {name: value for name in names if (value := getattr(frame, name)) is not None}
+    return _encode({"actor": frame.actor, **{name: value for name, value in given.items() if value != _NULL}})
 
 
 def _not_an_actor() -> Refused:

@@ -109,6 +109,9 @@ class _RootSocket:
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         return
 
+    def heartbeat(self) -> None:
+        return
+
     def mark(self) -> int:
         return 0
 

@@ -275,6 +275,10 @@ class SocketIOConnection(EngineConnection):
     # Barriers
 
     @property
+    def ping_interval(self) -> float:
+        return self._gateway.settings.ping_interval
+
+    @property
     def ping_awaited(self) -> bool:
         session = self.session
         return session.pings_answered < session.pings_sent
@@ -301,6 +305,8 @@ class SocketIOConnection(EngineConnection):
         return len(self._marks) > before
 
     def proven(self) -> None:
+        for socket in list(self._sockets.values()) if len(self._sockets) > 1 else self._sockets.values():
+            socket.handler.heartbeat()
         marks, answered = self._marks, self.session.pings_answered
         while marks and marks[0][0] <= answered:
             _, socket, mark = marks.pop(0)

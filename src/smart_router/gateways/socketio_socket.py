@@ -97,6 +97,10 @@ class NamespaceSocket:
     def authorization(self) -> bytes | None:
         return self.connection.authorization if self.connection is not None else None
 
+    @property
+    def ping_interval(self) -> float:
+        return self.connection.ping_interval if self.connection is not None else 0.0
+
     def deliver(
         self, type_: str, body: bytes, attachments: tuple[bytes, ...], ack_id: int | None, offset: str | None
     ) -> None:

@@ -52,6 +52,7 @@ MAX_ATTACHMENTS: Final = 10
 MAX_NUMBER: Final = 2**53 - 1
 MAX_SERVER_DEPTH: Final = 1000
 
+_NULL: Final = msgspec.Raw(b"null")
 Number: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Attachments: TypeAlias = tuple[bytes, ...]
 """Base64 on the wire (RFC 4648, 4), bytes here."""
@@ -74,6 +75,11 @@ class Identify(_FromClient, tag="identify"):
     acks: bool = False
     """The client will send `ack` {upto}; False: unknown until its first one."""
     resume: Resume | None = None
+    daemon: msgspec.Raw = _NULL
+    status: msgspec.Raw = _NULL
+    metadata: msgspec.Raw = _NULL
+    lease: msgspec.Raw = _NULL
+    """What the session says of itself, as it came: whoever registers it checks it."""
 
 
 class Send(_FromClient, tag="send"):
@@ -167,7 +173,7 @@ ClientFrame: TypeAlias = Identify | Send | Ack | Nack | Refresh | Ping
 ServerFrame: TypeAlias = WhoAreYou | Hello | Deliver | Answer | Error | Pong
 
 _CLIENT_OPS: Final = {
-    "identify": "{actor, token?, acks?, resume?: {pid, offset?}}",
+    "identify": "{actor, token?, acks?, resume?: {pid, offset?}, daemon?, status?, metadata?, lease?}",
     "send": "{type, message, ref?, attachments?: base64 texts}",
     "ack": "{upto} or {n}",
     "nack": "{n, reason?}",
