@@ -186,7 +186,7 @@ class Publisher:
                 out.done(SAFE)
         else:
             self._refuse(out, Refused("busy", "RabbitMQ could not take the message: try again later"))
-            if lane.held and not lane.returned and not lane.unconfirmed:
+            if lane.held is not None and not lane.returned and not lane.unconfirmed:
                 self._probe(lane)
         if lane.returned and not lane.unconfirmed:
             self._host.spawn(self._make_again(lane))
