@@ -52,6 +52,8 @@ __all__ = ["RabbitBroker", "RabbitOptions"]
 
 _CLAIMS: Final = frozenset({Capability.DURABLE, Capability.PRIORITY, Capability.MANY_NODES})
 _CLOSING: Final = 5.0
+_CHANNELS: Final = 1500  # RabbitMQ's own limit is 2047
+_SHARED: Final = 80  # of those, for what readers share, and for calls
 
 
 class RabbitOptions(msgspec.Struct, frozen=True):
@@ -91,6 +93,8 @@ class RabbitBroker(Operations):
         self._tasks: set[asyncio.Task[None]] = set()
         self._puts = self._refused = self._ended = 0
         parsed, node = AmqpUrl(url), self.options.node
+        if "channel_max=" not in url:
+            parsed.channel_max = _CHANNELS
         self._publishing = AmqpConnection(
             parsed,
             f"{node} publishes",
@@ -103,7 +107,7 @@ class RabbitBroker(Operations):
             parsed, f"{node} consumes", random.SystemRandom(), on_up=self._consuming_up, on_down=self._consuming_down
         )
         self.topology = Topology(self._consuming, self.names)
-        self.feeds = Feeds(self._consuming)
+        self.feeds = Feeds(self._consuming, self.spawn, own=max(0, parsed.channel_max - _SHARED))
         self.publisher = Publisher(
             self._publishing,
             self,

@@ -8,8 +8,8 @@ Tap ─────────────────────────�
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -54,15 +54,32 @@ class Slot(msgspec.Struct, eq=False):
 class Feed:
     """One life of one channel. `out`: what is unacknowledged on it, by delivery tag, ascending."""
 
-    __slots__ = ("_acked", "_prefetch", "channel", "dead", "lock", "loop", "out", "takers")
+    __slots__ = (
+        "_acked",
+        "_prefetch",
+        "channel",
+        "dead",
+        "is_own",
+        "lock",
+        "loop",
+        "on_done",
+        "out",
+        "retiring",
+        "takers",
+    )
 
-    def __init__(self, connection: AmqpConnection, on_lost: Callable[[Feed], None]) -> None:
+    def __init__(
+        self, connection: AmqpConnection, on_lost: Callable[[Feed], None], on_done: Callable[[Feed], None]
+    ) -> None:
         self.channel: Channel = connection.channel(
             on_closed=lambda error: self._closed(error, on_lost), on_cancel=self._cancelled
         )
         self.out: dict[int, Slot] = {}
         self.takers: dict[str, Taker] = {}
         self.dead = False
+        self.is_own = False
+        self.retiring = False
+        self.on_done = on_done
         self.lock = asyncio.Lock()
         self.loop = asyncio.get_running_loop()
         self._acked: list[int] = []
@@ -100,6 +117,7 @@ class Feed:
         if len(tags) == len(out):
             channel.ack(max(tags), len(tags) > 1)
             out.clear()
+            self._close_if_done()
             return
         tags.sort()
         first = 0
@@ -113,6 +131,7 @@ class Feed:
             channel.ack(tag)
         for tag in tags:
             del out[tag]
+        self._close_if_done()
 
     def give_back(self, slots: Iterable[Slot]) -> None:
         """In their order: RabbitMQ puts what comes back before what waits, in the order of its coming back."""
@@ -121,6 +140,7 @@ class Feed:
             if self.out.pop(slot.tag, None) is not None:
                 slot.state = BACK
                 self.channel.nack(slot.tag)
+        self._close_if_done()
 
     # Ends
 
@@ -139,23 +159,49 @@ class Feed:
             taker.lost()
 
     async def close(self) -> None:
+        """All that is unacknowledged goes back at once, in order, and with it go its consumers."""
         self.flush()
         self.dead = True
+        out, self.out = self.out, {}
+        for slot in out.values():
+            if slot.state != GONE:
+                slot.state = BACK
         await self.channel.close()
+
+    def retire(self) -> None:
+        """Its consumers have gone: it is closed when nothing is unacknowledged any more."""
+        self.retiring = True
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self.retiring and not self.out and not self.dead:
+            self.dead = True
+            self.on_done(self)
 
 
 class Feeds:
-    """At most `limit` channels; each gets some consumers before the next is opened, later ones where fewest are."""
+    """Channels that consumers share, at most `limit` of them, and at most `own` that belong to one reader each.
 
-    def __init__(self, connection: AmqpConnection, limit: int = 64, share: int = 16) -> None:
+    A shared channel gets `share` consumers before the next is opened, later ones where fewest are. A reader with a
+    channel of its own leaves by closing it: RabbitMQ does all that follows in one step.
+    """
+
+    def __init__(
+        self,
+        connection: AmqpConnection,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        own: int,
+        limit: int = 64,
+        share: int = 16,
+    ) -> None:
         self._connection = connection
+        self._spawn = spawn
         self._limit = limit
         self._share = share
+        self._most = own
         self._feeds: list[Feed] = []
+        self._own: set[Feed] = set()
         self._opening = asyncio.Lock()
-
-    def __iter__(self) -> Iterator[Feed]:
-        return iter(self._feeds)
 
     async def pick(self) -> Feed:
         """One with room. BrokerAway: there is no connection."""
@@ -168,20 +214,38 @@ class Feeds:
             self._feeds.append(feed)
             return feed
 
+    async def own(self) -> Feed:
+        """A channel for one reader, as long as there are some left; else a shared one."""
+        if len(self._own) >= self._most:
+            return await self.pick()
+        feed = await self.alone()
+        feed.is_own = True
+        self._own.add(feed)
+        return feed
+
     async def alone(self) -> Feed:
         """A channel for one purpose; who asked closes it."""
-        feed = Feed(self._connection, self._lost)
+        feed = Feed(self._connection, self._lost, self._done)
         await feed.channel.open()
         return feed
 
+    async def give_up(self, feed: Feed) -> None:
+        self._own.discard(feed)
+        await feed.close()
+
+    def _done(self, feed: Feed) -> None:
+        self._own.discard(feed)
+        self._spawn(feed.channel.close())
+
     def _lost(self, feed: Feed) -> None:
+        self._own.discard(feed)
         if feed in self._feeds:
             self._feeds.remove(feed)
 
     def flush(self) -> None:
-        for feed in self._feeds:
+        for feed in (*self._feeds, *self._own):
             feed.flush()
 
     @property
     def in_flight(self) -> int:
-        return sum(slot.state == HELD for feed in self._feeds for slot in feed.out.values())
+        return sum(slot.state == HELD for feed in (*self._feeds, *self._own) for slot in feed.out.values())

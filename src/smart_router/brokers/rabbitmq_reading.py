@@ -128,7 +128,7 @@ class Reading:
             tap.token = token
             tap.in_line = in_line
             if feed is None or feed.dead:
-                feed = await self._host.feeds.pick()
+                feed = await self._feed_for(sub)
             try:
                 await feed.consume(tap, lane.queue, sub.prefetch)
             except ChannelClosed:
@@ -140,6 +140,15 @@ class Reading:
             finally:
                 tap.begun.set()
         raise AssertionError("unreachable")
+
+    async def _feed_for(self, sub: RabbitSubscription) -> Feed:
+        """An exclusive mailbox is passed on without a gap if its reader has a channel of its own, for all its lanes."""
+        if not sub.box.policy.exclusive:
+            return await self._host.feeds.pick()
+        for tap in sub.taps.values():
+            if tap.feed is not None and tap.feed.is_own and not tap.feed.dead:
+                return tap.feed
+        return await self._host.feeds.own()
 
     def leave(self, sub: RabbitSubscription, taps: list[Tap], back: list[Entry]) -> None:
         """The consumers end first, then all goes back, ascending: nobody here gets it again."""
@@ -158,15 +167,25 @@ class Reading:
             left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             box.leaving.add(left)
             left.add_done_callback(box.leaving.discard)
-            self._host.spawn(self._leave(taps, slots, left))
+            whole = sub.closed and not sub.held
+            self._host.spawn(self._leave(taps, slots, left, whole=whole))
         elif slots:
             self._host.spawn(self._return(slots, box.lane(NORMAL).queue))
         if sub.closed:
             self._left(sub)
 
-    async def _leave(self, taps: list[Tap], slots: list[Slot], left: asyncio.Future[None]) -> None:
+    async def _leave(self, taps: list[Tap], slots: list[Slot], left: asyncio.Future[None], *, whole: bool) -> None:
+        """`whole`: nothing of it stays out."""
         try:
+            for tap in taps:
+                await tap.begun.wait()
+            own = {tap.feed for tap in taps if tap.feed is not None and tap.feed.is_own and not tap.feed.dead}
+            if whole and own:
+                for feed in own:
+                    await self._host.feeds.give_up(feed)
             await self._go(taps, slots)
+            for feed in own:
+                feed.retire()
         finally:
             left.cancel()
 
@@ -180,7 +199,6 @@ class Reading:
     async def _cancel_and_return(self, taps: list[Tap], slots: list[Slot]) -> None:
         late = [tap.late for tap in taps]
         for tap in taps:
-            await tap.begun.wait()
             if tap.feed is None:
                 continue
             with suppress(BrokerAway, ChannelClosed):
@@ -189,7 +207,7 @@ class Reading:
 
     async def _return(self, slots: list[Slot], queue: str) -> None:
         """A few at a time: RabbitMQ 3.10 loses the order of more than 32 commands on their way to one quorum queue."""
-        slots.sort(key=lambda slot: slot.order)
+        slots = sorted((slot for slot in slots if not slot.feed.dead), key=lambda slot: slot.order)
         while slots:
             some, slots = slots[:_AT_A_TIME], slots[_AT_A_TIME:]
             before = await self._host.topology.state(queue) if slots else None
