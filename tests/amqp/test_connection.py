@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from pamqp import commands
@@ -14,6 +15,7 @@ from smart_router.errors import BrokerAway, ConfigError, RouterError, StorageErr
 from tests.amqp.bench import PROPERTIES, User, place, scripted_broker, using, with_place
 from tests.fakes.clock import until
 from tests.protocols.amqp_frames import marshal
+from tests.protocols.test_amqp_connection import OPEN_OK, START, TUNE
 from tests.services import StartRabbit
 
 
@@ -246,3 +248,24 @@ async def test_what_was_written_has_left_when_it_is_closed(amqp: str) -> None:
                 line.send(queue, b"%d" % number)
         assert await taker.has(500) == [b"%d" % number for number in range(500)]
         assert line.closed == []
+
+
+async def test_a_broker_that_throws_everybody_out_is_asked_more_and_more_slowly() -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[float] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(loop.time())
+        await reader.readexactly(8)
+        for piece in (START, TUNE, OPEN_OK):
+            writer.write(piece)
+        if len(asked) > 1:
+            writer.write(marshal(commands.Connection.Close(320, "go away", 0, 0), 0))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with using(f"amqp://127.0.0.1:{server.sockets[0].getsockname()[1]}/"):
+        await until(lambda: len(asked) == 6)
+    server.close()
+    waits = [later - earlier for earlier, later in pairwise(asked)]
+    assert all(wait >= least for wait, least in zip(waits, (0.05, 0.1, 0.2, 0.4, 0.8), strict=True))
