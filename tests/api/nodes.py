@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from smart_router.app import Node
+from smart_router.app import Node, SmartRouter
 from smart_router.config.load import endpoint_settings
 from smart_router.config.schema import AuthSettings, ServerSettings, Settings, TokenSettings
 
@@ -50,8 +50,8 @@ def settings_of(data: Path, auth: AuthSettings | None = None, *, static: Path | 
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Node]:
-    node = Node(settings)
+async def running(settings: Settings, app: SmartRouter | None = None) -> AsyncIterator[Node]:
+    node = Node(settings, app)
     await node.start()
     try:
         yield node

@@ -1,7 +1,7 @@
 """The HTTP API of a node, an ASGI application without a life of its own: what it shows is the core's.
 
 request ─► Litestar ─┬─ /healthz /readyz /metrics /check /nodes /revocations /openapi.json
-                     ├─ /dead-letters /mailboxes /mailbox /sessions /actor
+                     ├─ /dead-letters /mailboxes /mailbox /sessions /actor /messages
                      └─ every other path: a file read at the start, or 404
 whatever goes wrong ─► application/problem+json
 """
@@ -21,6 +21,7 @@ from smart_router.api.description import describe
 from smart_router.api.files import file_routes, read_folder
 from smart_router.api.health import health_routes
 from smart_router.api.mailboxes import mailbox_routes
+from smart_router.api.messages import message_routes
 from smart_router.api.metrics import metrics_routes
 from smart_router.api.nodes import node_routes
 from smart_router.api.problems import EXCEPTION_HANDLERS, SAFE_HEADERS
@@ -62,6 +63,7 @@ def create_api(
         *dead_letter_routes(core, callers),
         *mailbox_routes(core, callers),
         *session_routes(core, callers),
+        *message_routes(core, callers),
     ]
     files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": describe(routes)}
     api = Litestar(

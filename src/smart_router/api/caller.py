@@ -23,6 +23,7 @@ class Callers:
 
     def __init__(self, core: Core) -> None:
         self._authorizer = core.authorizer
+        self._revocations = core.revocations
         self._clock = core.clock
         self._origins = frozenset(core.settings.server.origins)
 
@@ -33,6 +34,14 @@ class Callers:
     def monitor(self, request: Request[Any, Any, Any]) -> Identity:
         """As `administrator`, with the scope `monitor` or `admin`."""
         return self._with_scope(request, MONITOR, ADMIN)
+
+    def anybody(self, request: Request[Any, Any, Any]) -> Identity:
+        """Refused `unauthorized`, `token_expired` or `revoked`; what it may do is another question."""
+        self._refuse_foreign_page(request)
+        identity = self._authorizer.authenticate(_bearer(request), self._clock.wall_ms())
+        if self._revocations.is_revoked(identity):
+            raise Refused("revoked", "This token has been revoked: get a new one.")
+        return identity
 
     def _with_scope(self, request: Request[Any, Any, Any], *scopes: str) -> Identity:
         self._refuse_foreign_page(request)

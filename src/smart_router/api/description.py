@@ -1,6 +1,6 @@
 """The OpenAPI document: what Litestar says of the routes, with our queries, bodies and errors.
 
-A route says by `opt` what it reads itself: {"query": Struct, "body": Struct}.
+A route says by `opt` what it reads itself: {"query": Struct, "body": Struct, "headers": {name: text}}.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ def _finish(operation: dict[str, Any], opt: dict[str, Any], schemas: dict[str, A
     responses["default"] = {"$ref": _PROBLEM}
     if (query := opt.get("query")) is not None:
         operation["parameters"] = [*operation.get("parameters", []), *_parameters(query)]
+    for name, text in opt.get("headers", {}).items():
+        header = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
+        operation["parameters"] = [*operation.get("parameters", []), header]
     if (body := opt.get("body")) is not None:
         content = {"application/json": {"schema": _schema(body, schemas)}}
         operation["requestBody"] = {"content": content, "required": True}
