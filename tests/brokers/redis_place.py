@@ -48,7 +48,7 @@ class RedisPlace:
 
     def advance(self, broker: Broker, seconds: float) -> None:
         assert isinstance(broker, RedisBroker)
-        broker.sweep()
+        broker.partitions.sweep()
 
     async def take_storage_away(self, broker: Broker) -> None:
         """It takes nothing more."""

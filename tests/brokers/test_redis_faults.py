@@ -8,7 +8,10 @@ import pytest
 from faults.proxy import Proxy, Silence
 from smart_router.brokers.base import End, MailboxPolicy, PutResult
 from smart_router.brokers.redis import RedisBroker
+from smart_router.brokers.redis_options import tag_of
 from smart_router.errors import BrokerAway, ConfigError
+from smart_router.redis.client import Redis
+from smart_router.redis.url import RedisUrl
 from tests.brokers.redis_place import RedisPlace
 from tests.clusters.redis import OwnRedis
 from tests.contracts.broker import BOX, EXCLUSIVE, Bench, Reader, until
@@ -110,9 +113,7 @@ async def test_a_call_whose_answer_was_lost_is_done_once(nodes: Nodes) -> None:
 
 
 def _stream(place: RedisPlace, address: str) -> str:
-    broker = place.make()
-    tag = broker.tag_of(address)
-    return broker.redis.key(tag, f"s4:{address}").decode()
+    return Redis(RedisUrl(place.url), name="test").key(tag_of(address), f"s4:{address}").decode()
 
 
 async def test_a_node_that_was_cut_off_gives_way_and_begins_anew(nodes: Nodes) -> None:
@@ -165,7 +166,7 @@ async def test_a_lost_wake_up_costs_a_sweep(nodes: Nodes) -> None:
     other = await nodes.open()
     reader, _ = await bench.read(broker=deaf)
     line, _ = await bench.read(broker=deaf, policy=EXCLUSIVE, address="ui/456/bob")
-    deaf.redis.unsubscribe(deaf.redis.channel(f"w:{deaf.node}"))
+    deaf.redis.unsubscribe(deaf.redis.channel(f"w:{deaf.partitions.node}"))
     await bench.put(broker=other)
     await bench.put("ui/456/bob", broker=other, policy=EXCLUSIVE)
     assert await reader.has(1) == ["m1"]
@@ -211,7 +212,7 @@ async def test_a_subscription_survives_a_redis_that_forgot_everything(nodes: Nod
     await bench.put(policy=EXCLUSIVE)
     await reader.has(1)
     await asyncio.to_thread(nodes.server.call, "FLUSHALL")
-    await within(5, lambda: bool(broker.box(BOX).holder and broker.box(BOX).partition.life > 1))
+    await within(5, lambda: bool(broker.partitions.box(BOX).holder and broker.partitions.box(BOX).partition.life > 1))
     await bench.put(policy=EXCLUSIVE)
     assert await reader.has(2) == ["m1", "m2"]
 
@@ -236,7 +237,7 @@ async def test_what_others_write_into_our_stream_is_set_aside(nodes: Nodes) -> N
 
 async def test_a_key_of_another_kind_in_our_place_refuses_and_disturbs_no_other(nodes: Nodes) -> None:
     broker, bench = await nodes.open(), nodes.bench
-    key = broker.redis.key(broker.tag_of(BOX), f"m:{BOX}").decode()
+    key = broker.redis.key(tag_of(BOX), f"m:{BOX}").decode()
     await asyncio.to_thread(nodes.server.call, "LPUSH", key, "x")
     assert BOX in (await bench.put()).refused
     calls = broker.statistics().commits

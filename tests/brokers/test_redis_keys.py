@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from smart_router.brokers.base import End, Entry
-from smart_router.brokers.redis import RedisBroker, dedup_key
+from smart_router.brokers.redis_options import dedup_key, tag_of
 from smart_router.brokers.redis_rows import ForeignRow, decode_row, encode_row
 from smart_router.message import Message
+from smart_router.redis.client import Redis
 from smart_router.redis.url import RedisUrl
 from tests.brokers.redis_place import RedisPlace
 from tests.clusters.redis import OwnRedis
-from tests.contracts.broker import POLICY, FakeClock, until
+from tests.contracts.broker import POLICY, until
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
     ["*", "a:b", "\r\n", "#", "\0", "{x}", "]]", "%s", "' .. x", "x" * 10_000, "$1\r\nx\r\n"]
@@ -30,13 +31,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
 
 @given(TEXT, TEXT)
 def test_keys_of_distinct_addresses_are_distinct_and_can_be_read_back(one: str, two: str) -> None:
-    broker = RedisBroker(RedisUrl("redis://h"), FakeClock())
-    keys = {
-        kind + name: broker.redis.key(broker.tag_of(name), f"{kind}:{name}") for name in (one, two) for kind in "mf"
-    }
+    redis = Redis(RedisUrl("redis://h"), name="test")
+    keys = {kind + name: redis.key(tag_of(name), f"{kind}:{name}") for name in (one, two) for kind in "mf"}
     assert len(set(keys.values())) == len(keys)
     start = len(b"sr:{000}m:")
-    assert broker.redis.key(broker.tag_of(one), f"m:{one}")[start:].decode() == one
+    assert redis.key(tag_of(one), f"m:{one}")[start:].decode() == one
 
 
 @given(st.tuples(TEXT, TEXT), st.tuples(TEXT, TEXT))

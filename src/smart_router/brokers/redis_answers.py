@@ -12,7 +12,8 @@ from smart_router.errors import Refused
 from smart_router.message import Message
 
 if TYPE_CHECKING:
-    from smart_router.brokers.redis_partition import Call, Partition
+    from smart_router.brokers.redis_call import Call
+    from smart_router.brokers.redis_partition import Partition
 
 __all__ = ["Answers"]
 

@@ -50,6 +50,14 @@ class Section:
         self.operation: str | int = 0
         self.answer: asyncio.Future[list[Entry]] | None = None
 
+    def take_back(self, entry: Entry) -> bool:
+        """It was confirmed after all: False if its release is under way already."""
+        for place, (released, _) in enumerate(self.released):
+            if released is entry:
+                del self.released[place]
+                return True
+        return False
+
 
 class RedisSubscription:
     """See base.Subscription. `held`: what it was given and has not confirmed, by number."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 from smart_router.brokers.base import Entry, MailboxPolicy, MailboxStatistics, PutDone, PutResult
 from smart_router.brokers.redis_box import Box
 from smart_router.brokers.redis_partition import Partition
+from smart_router.brokers.redis_partitions import Partitions
 from smart_router.brokers.redis_rows import LOOK, ForeignRow, decode_row
 from smart_router.redis.base import Reply, Word
 from smart_router.redis.client import Redis
@@ -24,7 +25,7 @@ class Operations(ABC):
     """The half of the broker that no message passes through. See brokers/base.py for what each method promises."""
 
     redis: Redis
-    _partitions: list[Partition]
+    partitions: Partitions
 
     @abstractmethod
     def put(
@@ -40,23 +41,19 @@ class Operations(ABC):
     @abstractmethod
     def release(self, entries: Sequence[Entry], *, delay: float = 0.0) -> None: ...
 
-    @abstractmethod
-    def box(self, address: str) -> Box:
-        """What is known here of that mailbox, made if missing."""
-
     async def _look(self, partition: Partition, *words: Word) -> Reply:
         command = self.redis.evaluation(LOOK, (self.redis.key(partition.tag, ""),), *words)
         return await self.redis.call(partition.tag, *command)
 
     async def mailbox(self, address: str) -> MailboxStatistics | None:
-        (found,) = await self._look(self.box(address).partition, "statistics", address)
+        (found,) = await self._look(self.partitions.box(address).partition, "statistics", address)
         return _statistics(found)
 
     async def mailboxes(self, prefix: str = "", after: str = "", limit: int = 100) -> list[MailboxStatistics]:
         names = await self._names(prefix, after, limit)
         by_partition: dict[Partition, list[str]] = {}
         for name in names:
-            by_partition.setdefault(self.box(name).partition, []).append(name)
+            by_partition.setdefault(self.partitions.box(name).partition, []).append(name)
         found: dict[str, MailboxStatistics] = {}
         answers = await asyncio.gather(
             *[self._look(partition, "statistics", *mine) for partition, mine in by_partition.items()]
@@ -66,17 +63,17 @@ class Operations(ABC):
                 statistics = _statistics(words)
                 if statistics is not None:
                     found[statistics.address] = statistics
-                    self.box(statistics.address).exists = True
+                    self.partitions.box(statistics.address).exists = True
         return [found[name] for name in names if name in found]
 
     async def _names(self, prefix: str, after: str, limit: int) -> list[str]:
         """The first `limit` in order. Each partition gives some; names behind the last of one that has more wait."""
         names: list[str] = []
-        chunk = min(limit, limit * 2 // len(self._partitions) + 8)
+        chunk = min(limit, limit * 2 // len(self.partitions.all) + 8)
         last = f"({prefix}\xff" if prefix else "+"
         while len(names) < limit:
             first = f"({after}" if after >= prefix and after else f"[{prefix}" if prefix else "-"
-            asked = [self._look(partition, "names", first, _bytes(last), chunk) for partition in self._partitions]
+            asked = [self._look(partition, "names", first, _bytes(last), chunk) for partition in self.partitions.all]
             pages = [[name.decode() for name in page] for page in await asyncio.gather(*asked)]
             ends = [page[-1] for page in pages if len(page) == chunk]
             merged = sorted(name for page in pages for name in page)
@@ -100,7 +97,7 @@ class Operations(ABC):
 
     async def _waiting(self, address: str) -> AsyncIterator[tuple[int, Entry]]:
         """All that waits, with its number, oldest first."""
-        box, after = self.box(address), 0
+        box, after = self.partitions.box(address), 0
         while True:
             page = await self._look(box.partition, "peek", address, after, _PAGE)
             page.sort(key=lambda item: int(item[0]))
@@ -120,7 +117,7 @@ class Operations(ABC):
             after = page[-1][0] // 10
 
     async def purge(self, address: str) -> int:
-        return await self._end_all(self.box(address), "purge")
+        return await self._end_all(self.partitions.box(address), "purge")
 
     async def _end_all(self, box: Box, operation: str) -> int:
         ended = 0
@@ -148,7 +145,7 @@ class Operations(ABC):
                 break
         else:
             return False
-        picked = await self._operate(self.box(address), chosen)
+        picked = await self._operate(self.partitions.box(address), chosen)
         if not picked:
             return False
         (entry,) = picked
@@ -166,7 +163,7 @@ class Operations(ABC):
     async def delete(self, address: str) -> bool:
         if await self.mailbox(address) is None:
             return False
-        box = self.box(address)
+        box = self.partitions.box(address)
         for subscription in box.subscriptions:
             subscription.close()
         await self._end_all(box, "delete")

@@ -13,25 +13,21 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import msgspec
-
 from smart_router.brokers.base import Entry, PutDone, PutResult
 from smart_router.brokers.redis_box import GONE, HELD, RELEASED, Box, RedisSubscription, Section, Slot
-from smart_router.brokers.redis_rows import text
+from smart_router.brokers.redis_call import Call
 from smart_router.errors import BrokerAway, RouterError, StorageError, StorageFull
 from smart_router.redis.base import NotNow, ReplyRefused, Unanswered
 
 if TYPE_CHECKING:
     from smart_router.brokers.redis_answers import Answers
 
-__all__ = ["Call", "Host", "Partition"]
+__all__ = ["Host", "Partition"]
 
 _RETRY: Final = 0.05
 _RESET: Final = 1.0
 _SWEEP: Final = 1
 _BURY: Final = 2
-_NONE: Final = ()
-_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Host(Protocol):
@@ -64,23 +60,6 @@ class Host(Protocol):
         """A call failed in a way that sending it again will not cure."""
 
 
-class Call:
-    """One call of the script: `packed` anew for each sending, its number stays."""
-
-    __slots__ = ("first_sent", "guest", "keys", "refuse", "retry", "sections", "sent", "sweep", "when_full")
-
-    def __init__(self, sections: list[tuple[Box, Section]], keys: list[tuple[bytes, bytes]], *, sweep: int) -> None:
-        self.sections = sections
-        self.keys = keys
-        self.sweep = sweep
-        self.guest = False
-        self.retry = False
-        self.refuse = False
-        self.when_full = False
-        self.first_sent = 0.0
-        self.sent = 0.0
-
-
 class Partition:
     """See the module's text. `used`: somebody subscribes here, or something of it is held."""
 
@@ -98,8 +77,8 @@ class Partition:
         self.swept_at = 0.0
         self.boxes: dict[str, Box] = {}
         self.host = host
-        self._known = False
-        self._number = 0
+        self.known = False
+        self.number = 0
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -197,57 +176,16 @@ class Partition:
         keys, self.keys = self.keys, []
         self.call = Call(sections, keys, sweep=self.sweeps)
         self.sweeps = 0
-        self._number += 1
+        self.number += 1
         self.call.first_sent = self._loop.time()
         self._transmit(self.call, bye=bye)
 
     def _transmit(self, call: Call, *, bye: bool = False) -> None:
         call.sent = self._loop.time()
-        if self._known and not self.used and call.sent > self.lease_until - self.host.lease / 2:
-            self._known = False  # somebody may have buried it: nothing was held
+        if self.known and not self.used and call.sent > self.lease_until - self.host.lease / 2:
+            self.known = False  # somebody may have buried it: nothing was held
         call.guest = not (call.sections or self.used)
-        self.host.transmit(self, self._pack(call, bye=bye), when_full=call.when_full)
-
-    def _pack(self, call: Call, *, bye: bool) -> bytes:
-        policies: dict[tuple[int, ...], int] = {}
-        sections = [self._words(box, section, policies) for box, section in call.sections]
-        words = {
-            **self.host.common_words(),
-            "life": f"{self.host.node}.{self.life}",
-            "known": int(self._known),
-            "retry": int(call.retry),
-            "number": self._number,
-            "now": self.host.now_ms(),
-            "policies": list(policies),
-            "keys": [(text(key), text(answer)) for key, answer in call.keys],
-            "sections": sections,
-            "sweep": call.sweep,
-            "refuse": int(call.refuse),
-            "bye": int(bye),
-            "guest": int(call.guest),
-        }
-        return _encode(words)
-
-    def _words(self, box: Box, section: Section, policies: dict[tuple[int, ...], int]) -> tuple[object, ...]:
-        policy = 0
-        if box.words and (section.puts or box.subscriptions):
-            policy = policies.setdefault(box.words, len(policies) + 1)
-        tickets: object = _NONE
-        if box.exclusive and box.subscriptions and (section.line or section.asks):
-            tickets = [word for each in box.subscriptions for word in (self.ticket(each), each.credit)]
-        return (
-            box.address,
-            policy,
-            box.credit() if box.subscriptions else 0,
-            1 if box.subscriptions else 0,
-            section.acks,
-            section.withdrawn,
-            _released(section.released) if section.released else _NONE,
-            section.line,
-            tickets,
-            section.puts,
-            section.operation,
-        )
+        self.host.transmit(self, call.pack(self, bye=bye), when_full=call.when_full)
 
     # Answers
 
@@ -276,7 +214,7 @@ class Partition:
         now = self._loop.time()
         late = now > call.sent + self.host.lease
         if not call.guest:
-            self._known = True
+            self.known = True
             self.lease_until = call.sent + self.host.lease
         if call.sweep:
             self.swept_at = now
@@ -379,7 +317,7 @@ class Partition:
     def begin_anew(self) -> None:
         """A new life: subscriptions stand in line again, what was held is forgotten."""
         self.life += 1
-        self._known, self._number = False, 0
+        self.known, self.number = False, 0
         self.held = 0
         for box in self.boxes.values():
             section = box.section
@@ -396,15 +334,3 @@ class Partition:
 
 def _told(_result: PutResult) -> None:
     """The sender has its answer."""
-
-
-def _released(entries: list[tuple[Entry, float]]) -> list[object]:
-    words: list[object] = []
-    for entry, due in entries:
-        slot = entry.slot
-        assert isinstance(slot, Slot)
-        words.append(slot.number)
-        counts = f"{max(entry.attempts, 0)} {max(entry.deliveries, 0)} {int(entry.redelivered)}"
-        words.append(counts)
-        words.append(due)
-    return words

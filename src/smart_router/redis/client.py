@@ -28,9 +28,10 @@ from smart_router.redis.base import (
     Unanswered,
     Word,
 )
+from smart_router.redis.channels import Channels
 from smart_router.redis.errors import error_of, is_moved, is_replica
 from smart_router.redis.greeting import Greeter
-from smart_router.redis.link import BROKEN, Link, pack
+from smart_router.redis.link import BROKEN, Link
 from smart_router.redis.slots import SLOTS, slot_of_tag
 from smart_router.redis.topology import Range, ask_sentinels, ask_slots
 from smart_router.redis.url import Host, RedisUrl
@@ -40,7 +41,6 @@ __all__ = ["Redis"]
 _FIRST_DELAY: Final = 0.05
 _LONGEST_DELAY: Final = 3.0
 _PATIENCE: Final = 5.0
-_CHANNELS: Final = Host("", 0)  # stands for the connection of the channels
 
 
 class Redis:
@@ -68,9 +68,7 @@ class Redis:
         self._ranges: list[Range] = []
         self._slots: list[Link | None] = []
         self._single: Link | None = None
-        self._carrier: Link | None = None
-        self._was_carried = False
-        self._channels: dict[bytes, OnMessage] = {}
+        self._channels = Channels()
         self._scripts: dict[bytes, Script] = {}
         self._tags: dict[str, int] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -119,7 +117,7 @@ class Redis:
         self._abort_all()
 
     def _all_links(self) -> list[Link]:
-        return [*self._links.values(), *([self._carrier] if self._carrier is not None else [])]
+        return [*self._links.values(), *([self._channels.link] if self._channels.link is not None else [])]
 
     def _abort_all(self) -> None:
         links = self._all_links()
@@ -129,7 +127,7 @@ class Redis:
 
     def _forget_links(self) -> None:
         self._links, self._servers = {}, {}
-        self._slots, self._single, self._carrier = [], None, None
+        self._slots, self._single, self._channels.link = [], None, None
 
     async def _keep(self) -> None:
         delay = _FIRST_DELAY
@@ -173,8 +171,10 @@ class Redis:
             await self._arrange_cluster()
         elif self._single is None:
             await self._arrange_single()
-        if self._carrier is None:
-            await self._carry()
+        if self._channels.link is None:
+            link, _, _ = await self._greeter.connect(next(iter(self._links)), self._channels.pushed, self._lost)
+            if self._channels.carry(link):
+                self._on_resubscribed()
 
     async def _arrange_single(self) -> None:
         hosts = self.url.hosts if self.url.master is None else (await ask_sentinels(self.url, self._greeter),)
@@ -226,19 +226,8 @@ class Redis:
                 problem = error
         raise problem
 
-    async def _carry(self) -> None:
-        """The channels' own connection: Redis ends one whose subscriber is slow, and calls must not end with it."""
-        host = next(iter(self._links))
-        link, _, _ = await self._greeter.connect(host, self._pushed, self._lost)
-        self._carrier = link
-        if self._channels:
-            link.write(pack(("SUBSCRIBE", *self._channels)))
-        if self._was_carried:
-            self._on_resubscribed()
-        self._was_carried = True
-
     async def _connect(self, host: Host) -> tuple[Link, Server, bool]:
-        link, server, is_master = await self._greeter.connect(host, self._pushed, self._lost)
+        link, server, is_master = await self._greeter.connect(host, lambda _parts: None, self._lost)
         for script in self._scripts.values():
             link.send(("SCRIPT", "LOAD", script.text), lambda _answer: None)
         self._links[host], self._servers[host] = link, server
@@ -250,8 +239,8 @@ class Redis:
 
     def _unlink(self, link: Link) -> bool:
         """False: it was not one of ours any more."""
-        if link is self._carrier:
-            self._carrier = None
+        if link is self._channels.link:
+            self._channels.link = None
             return True
         for host, mine in list(self._links.items()):
             if mine is link:
@@ -265,7 +254,7 @@ class Redis:
         return False
 
     def _lost(self, link: Link, reason: str) -> None:
-        carrier = link is self._carrier
+        carrier = link is self._channels.link
         if not self._unlink(link):
             return
         if not carrier:
@@ -350,24 +339,15 @@ class Redis:
     # Channels
 
     def subscribe(self, channel: bytes, on_message: OnMessage) -> None:
-        self._channels[channel] = on_message
-        if self._carrier is not None:
-            self._carrier.write(pack(("SUBSCRIBE", channel)))
+        self._channels.subscribe(channel, on_message)
 
     def unsubscribe(self, channel: bytes) -> None:
-        if self._channels.pop(channel, None) is not None and self._carrier is not None:
-            self._carrier.write(pack(("UNSUBSCRIBE", channel)))
+        self._channels.unsubscribe(channel)
 
     def publish(self, channel: bytes, message: bytes) -> None:
         link = self._single or next(iter(self._links.values()), None)
         if link is not None:
             link.send(("PUBLISH", channel, message), lambda _answer: None)
-
-    def _pushed(self, parts: list[Reply]) -> None:
-        if len(parts) == 3 and parts[0] == b"message":
-            on_message = self._channels.get(parts[1])
-            if on_message is not None:
-                on_message(parts[2])
 
     # What it knows
 
