@@ -269,3 +269,14 @@ async def test_a_broker_that_throws_everybody_out_is_asked_more_and_more_slowly(
     server.close()
     waits = [later - earlier for earlier, later in pairwise(asked)]
     assert all(wait >= least for wait, least in zip(waits, (0.05, 0.1, 0.2, 0.4, 0.8), strict=True))
+
+
+async def test_it_may_be_opened_again_and_closed_twice(amqp: str) -> None:
+    user = User(amqp)
+    for number in (1, 2):
+        await user.connection.open()
+        line = await user.line()
+        await line.channel.qos(1)
+        await user.connection.close()
+        await user.connection.close()
+        assert (user.ups, user.downs, line.closed, line.channel.is_open) == (number, [], [], False)

@@ -77,7 +77,6 @@ class AmqpConnection:
         self._reason = "not open yet"
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self._closed = True
 
     # -- for everybody
 
@@ -88,7 +87,7 @@ class AmqpConnection:
         BrokerAway: nobody answers. What `on_up` raises comes out too.
         """
         self._connector.prepare()
-        self._closed = False
+        self._reason = "not open yet"
         try:
             await self._stand_up()
         except BaseException:
@@ -98,7 +97,6 @@ class AmqpConnection:
 
     async def close(self) -> None:
         """Writes what waits, says goodbye, and comes back no more. `on_closed` and `on_down` are not called."""
-        self._closed = True
         self._reason = "closed"
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
