@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from smart_router.errors import StorageError, StorageFailed, StorageFull
-from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation, Store, SubEndpoint
+from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation, Store, SubEndpoint, Watch
 
 __all__ = ["EVERYTHING", "Fault", "Opener", "StoreContract", "letter"]
 
@@ -217,14 +217,43 @@ class StoreContract:
         assert await store.sub_endpoints() == [SubEndpoint("agent", "458", 7), SubEndpoint("ui", "458", 9)]
         assert store.statistics().sub_endpoints == 2
 
+    # Watches
+
+    async def test_watches_come_back_in_order_as_they_were_put_last(self, store: Store) -> None:
+        await store.put_watches([])
+        await store.put_watches([Watch("ui/b", "ui/a", 5), Watch("ui/a", "ui/b", 5), Watch("ui/a", "ui/Ä\0\\", 6)])
+        await store.put_watches([Watch("ui/a", "ui/b", 7, active=False)])
+        assert await store.watches() == [
+            Watch("ui/a", "ui/b", 7, active=False),
+            Watch("ui/a", "ui/Ä\0\\", 6),
+            Watch("ui/b", "ui/a", 5),
+        ]
+
+    async def test_of_two_states_of_a_watch_the_later_holds(self, store: Store) -> None:
+        one, two = Watch("ui/a", "ui/b", 5), Watch("ui/a", "ui/b", 6, active=False)
+        for order in ([one, two], [two, one], [two], [one]):
+            await store.put_watches(order)
+            assert await store.watches() == [two]
+        await store.put_watches([Watch("ui/a", "ui/b", 6, active=True)])
+        assert await store.watches() == [two]
+
+    async def test_many_watches_at_once_and_what_is_over_is_trimmed(self, store: Store) -> None:
+        every = [Watch(f"ui/{number:04}", "ui/b", number, active=number % 2 == 0) for number in range(3000)]
+        await store.put_watches(every)
+        assert await store.watches() == every
+        assert await store.trim_watches(2000) == 1000
+        assert await store.watches() == [one for one in every if one.active or one.at >= 2000]
+
     # The medium
 
     async def test_what_was_awaited_is_there_after_reopening(self, store: Store, opener: Opener) -> None:
         await store.add_dead_letters([letter(1), letter(2)])
         await store.add_revocation(Revocation(at=5, subject="alice", expires_at=50))
         await store.add_sub_endpoint(SubEndpoint("agent", "458", 7))
+        await store.put_watches([Watch("ui/a", "ui/b", 5)])
         again = await opener()
         assert await again.dead_letters(EVERYTHING) == [letter(1), letter(2)]
+        assert await again.watches() == [Watch("ui/a", "ui/b", 5)]
         assert await again.revocations() == [Revocation(at=5, subject="alice", expires_at=50)]
         assert await again.sub_endpoints() == [SubEndpoint("agent", "458", 7)]
         assert again.statistics() == (2, 0, 1, 1, True, "")

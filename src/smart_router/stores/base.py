@@ -1,4 +1,4 @@
-"""The Store role: what is remembered beside the mailboxes: dead letters, revocations, sub-endpoints.
+"""The Store role: what is remembered beside the mailboxes: dead letters, revocations, sub-endpoints, watches.
 
 Every method may be called from the event loop; a provider with blocking I/O does it in a thread of its own. What a call
 has awaited is on disk. Times are wall-clock ms since 1970 UTC.
@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-__all__ = ["DeadLetter", "DeadLetterFilter", "Revocation", "Store", "StoreStatistics", "SubEndpoint"]
+__all__ = ["DeadLetter", "DeadLetterFilter", "Revocation", "Store", "StoreStatistics", "SubEndpoint", "Watch"]
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -59,6 +59,15 @@ class SubEndpoint(msgspec.Struct, frozen=True):
     endpoint: str
     id: str
     at: int
+
+
+class Watch(NamedTuple):
+    """`watcher` is told of `actor`'s presence, or not any more (`active`), since `at`."""
+
+    watcher: str
+    actor: str
+    at: int
+    active: bool = True
 
 
 class StoreStatistics(NamedTuple):
@@ -109,6 +118,15 @@ class Store(Protocol):
         """False: it was there already."""
 
     async def sub_endpoints(self) -> list[SubEndpoint]: ...
+
+    async def put_watches(self, watches: Sequence[Watch]) -> None:
+        """Of two for one watcher and actor the later `at` holds, whichever comes first."""
+
+    async def watches(self) -> list[Watch]:
+        """By watcher and actor; those that are not active any more too."""
+
+    async def trim_watches(self, older_than: int) -> int:
+        """Drops those that have not been active since before `older_than` (ms); how many went."""
 
     async def probe(self) -> None:
         """Writes and reads something small; raises StorageError when that fails (used by /readyz)."""

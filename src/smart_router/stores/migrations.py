@@ -34,6 +34,12 @@ SQLITE: Final[tuple[tuple[str, ...], ...]] = (
         ) without rowid""",
         "create table probe (id integer primary key, value integer not null)",
     ),
+    (
+        """create table watches (
+            watcher text not null, actor text not null, at integer not null, active integer not null,
+            primary key (watcher, actor)
+        ) without rowid""",
+    ),
 )
 
 

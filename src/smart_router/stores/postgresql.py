@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation, StoreStatistics, SubEndpoint
+from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation, StoreStatistics, SubEndpoint, Watch
 from smart_router.stores.postgresql_place import Place
 from smart_router.stores.postgresql_pool import Connection, Limits, PostgresqlPool
 from smart_router.stores.postgresql_schema import migrate
@@ -61,6 +61,13 @@ _TRIM_REVOCATIONS: Final = """with gone as (delete from revocations where expire
     select count(*) from gone"""
 _ADD_SUB_ENDPOINT: Final = """insert into sub_endpoints (endpoint, id, at) values ($1, $2, $3)
     on conflict do nothing returning 1"""
+_PUT_WATCHES: Final = """insert into watches as old (watcher, actor, at, active)
+    select * from unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[])
+    on conflict (watcher, actor) do update set at = excluded.at, active = excluded.active where excluded.at > old.at"""
+_TRIM_WATCHES: Final = """with doomed as (
+    select watcher, actor from watches where not active and at < $1 order by watcher, actor for update),
+    gone as (delete from watches where (watcher, actor) in (select * from doomed) returning 1)
+    select count(*) from gone"""
 _PROBE: Final = """insert into probe as old (id, value) values (1, 1)
     on conflict (id) do update set value = old.value + 1 returning value"""
 
@@ -192,6 +199,27 @@ class PostgresqlStore:
         query = "select endpoint, id, at from sub_endpoints order by endpoint, id"
         rows = await self._pool.read(lambda connection: connection.fetch(query))
         return [SubEndpoint(_restored(endpoint), _restored(name), at) for endpoint, name, at in rows]
+
+    async def put_watches(self, watches: Sequence[Watch]) -> None:
+        latest = {one[:2]: one for one in sorted(watches, key=lambda one: one.at)}
+        rows = [(_stored(one.watcher), _stored(one.actor), one.at, one.active) for one in latest.values()]
+
+        async def work(connection: Connection) -> None:
+            await connection.execute(_PUT_WATCHES, *zip(*sorted(rows), strict=True))
+
+        if rows:
+            await self._pool.write(work)
+
+    async def watches(self) -> list[Watch]:
+        query = "select watcher, actor, at, active from watches order by watcher, actor"
+        rows = await self._pool.read(lambda connection: connection.fetch(query))
+        return [Watch(_restored(watcher), _restored(actor), at, active) for watcher, actor, at, active in rows]
+
+    async def trim_watches(self, older_than: int) -> int:
+        async def work(connection: Connection) -> int:
+            return int(await connection.fetchval(_TRIM_WATCHES, older_than))
+
+        return await self._pool.write(work)
 
     async def probe(self) -> None:
         await self._pool.write(self._check)

@@ -39,6 +39,12 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         )""",
         "create table probe (id integer primary key, value bigint not null)",
     ),
+    (
+        """create table watches (
+            watcher text collate "C" not null, actor text collate "C" not null, at bigint not null,
+            active boolean not null, primary key (watcher, actor)
+        )""",
+    ),
 )
 
 

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from smart_router.errors import ConfigError
-from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation, StoreStatistics, SubEndpoint
+from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation, StoreStatistics, SubEndpoint, Watch
 from smart_router.stores.migrations import migrate
 from smart_router.stores.salvage import readable_rows
 from smart_router.stores.worker import SqliteWorker
@@ -29,6 +29,8 @@ _ADD_REVOCATION: Final = """insert into revocations (kind, name, at, expires_at)
         at = max(at, excluded.at),
         expires_at = iif(min(expires_at, excluded.expires_at) = 0, 0, max(expires_at, excluded.expires_at))"""
 _ADD_SUB_ENDPOINT: Final = "insert into sub_endpoints (endpoint, id, at) values (?, ?, ?) on conflict do nothing"
+_PUT_WATCH: Final = """insert into watches (watcher, actor, at, active) values (?, ?, ?, ?)
+    on conflict do update set at = excluded.at, active = excluded.active where excluded.at > at"""
 _OLDEST: Final = """delete from dead_letters where rowid in
     (select rowid from dead_letters order by ended_at, id, address, type limit ?)"""
 
@@ -39,6 +41,8 @@ _REVOCATIONS: Final = """select kind, name, at, expires_at from revocations
     and typeof(expires_at) = 'integer'"""
 _SUB_ENDPOINTS: Final = """select endpoint, id, at from sub_endpoints
     where typeof(endpoint) = 'text' and typeof(id) = 'text' and typeof(at) = 'integer'"""
+_WATCHES: Final = """select watcher, actor, at, active from watches
+    where typeof(watcher) = 'text' and typeof(actor) = 'text' and typeof(at) = 'integer' and active in (0, 1)"""
 
 _log = structlog.get_logger("smart_router.store")
 _decoder = msgspec.msgpack.Decoder(DeadLetter)
@@ -178,6 +182,24 @@ class SqliteStore:
         rows = await self._worker.read(lambda connection: connection.execute(query).fetchall())
         return [SubEndpoint(*row) for row in rows]
 
+    async def put_watches(self, watches: Sequence[Watch]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.executemany(_PUT_WATCH, watches)
+
+        if watches:
+            await self._worker.write(work)
+
+    async def watches(self) -> list[Watch]:
+        query = "select watcher, actor, at, active from watches order by watcher, actor"
+        rows = await self._worker.read(lambda connection: connection.execute(query).fetchall())
+        return [Watch(watcher, actor, at, bool(active)) for watcher, actor, at, active in rows]
+
+    async def trim_watches(self, older_than: int) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute("delete from watches where not active and at < ?", (older_than,)).rowcount
+
+        return await self._worker.write(work)
+
     async def probe(self) -> None:
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -201,12 +223,14 @@ class SqliteStore:
             ]
             revocations = readable_rows(damaged, _REVOCATIONS, "kind", "name")
             subs = readable_rows(damaged, _SUB_ENDPOINTS, "endpoint", "id")
+            watches = readable_rows(damaged, _WATCHES, "watcher", "actor")
         connection.execute("begin immediate")
         _insert(connection, list({(one.id, one.address, one.type): one for one in letters}.values()))
         connection.executemany(_ADD_REVOCATION, revocations)
         connection.executemany(_ADD_SUB_ENDPOINT, subs)
+        connection.executemany(_PUT_WATCH, watches)
         connection.execute("commit")
-        counts = [_count(connection, table) for table in ("dead_letters", "revocations", "sub_endpoints")]
+        counts = [_count(connection, table) for table in ("dead_letters", "revocations", "sub_endpoints", "watches")]
         _log.error("store_put_aside", path=str(self._path), damaged=str(aside), rows_saved=sum(counts))
 
     # The counts change in the worker's thread only, after the commit: a cancelled caller cannot make them wrong.
