@@ -48,6 +48,7 @@ async def test_a_session_is_shown_with_what_it_has_in_flight(node: Node) -> None
         assert (one["actor"], one["endpoint"], one["subject"]) == (ALICE, "ui", ALICE)
         assert one["node"] == answer["node"] == node.core.installation.me.id
         assert (one["written"], one["parked"], answer["cursor"]) == (1, False, None)
+        assert (one["daemon"], one["status"], one["health"], one["metadata"]) == ("", "active", "healthy", {})
         assert one["in_flight"] in (0, 1)
         assert one["since"] > 0
     await until(lambda: len(node.core.sessions) == 0)

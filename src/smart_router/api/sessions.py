@@ -38,8 +38,9 @@ class ActorQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SessionView(msgspec.Struct, frozen=True):
-    """`since`: ms since 1970 UTC. Of the sessions of the node that answers also: `in_flight`, messages written and not
-    confirmed; `written`, all that were; `parked`: its connection is lost, and it waits for its client."""
+    """`since`: ms since 1970 UTC. `daemon`, `status`, `metadata`: as the client registered it. `parked`: its connection
+    is lost, and it waits for its client. Of the sessions of the node that answers also: `in_flight`, messages written
+    and not confirmed; `written`, all that were."""
 
     id: str
     actor: str
@@ -47,9 +48,13 @@ class SessionView(msgspec.Struct, frozen=True):
     node: str
     subject: str
     since: int
+    daemon: str
+    status: str
+    health: str
+    metadata: Any
+    parked: bool
     in_flight: int | None
     written: int | None
-    parked: bool | None
 
 
 class SessionPage(msgspec.Struct, frozen=True):
@@ -129,6 +134,7 @@ def session_routes(core: Core, callers: Callers) -> list[HTTPRouteHandler]:
 
 def _view(core: Core, record: SessionRecord) -> SessionView:
     here = core.sessions.of_actor(record.actor) if record.node == core.installation.me.id else []
+    state = record.state
     info = next((one.info() for one in here if one.id == record.id), None)
     return SessionView(
         record.id,
@@ -137,7 +143,11 @@ def _view(core: Core, record: SessionRecord) -> SessionView:
         record.node,
         record.subject,
         record.since,
+        state.daemon,
+        state.status,
+        state.health,
+        msgspec.Raw(state.metadata.encode()) if state.metadata else {},
+        info.parked if info else state.parked,
         info.in_flight if info else None,
         info.written if info else None,
-        info.parked if info else None,
     )
