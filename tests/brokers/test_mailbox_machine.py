@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from smart_router.brokers.base import End, Entry, MailboxPolicy, PutResult, Subscription
 from smart_router.message import Message
 from tests.brokers.places import FilePlace
-from tests.contracts.broker import until
+from tests.contracts.broker import Place, until
 
 BOX = "ui/1/a"
 POLICY = MailboxPolicy(max_messages=12)
@@ -34,8 +34,7 @@ class MailboxMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = uvloop.new_event_loop()
         self.folder = Path(tempfile.mkdtemp())
-        self.place = FilePlace(self.folder)
-        self.place.path.parent.mkdir()
+        self.place = self.make_place()
         self.number = 0
         self.full = False
         self.accepted: set[int] = set()
@@ -49,6 +48,11 @@ class MailboxMachine(RuleBasedStateMachine):
         self.seen: set[int] = set()
         self.subscription: Subscription | None = None
         self.run(self._open())
+
+    def make_place(self) -> Place:
+        place = FilePlace(self.folder)
+        place.path.parent.mkdir()
+        return place
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -222,9 +226,13 @@ class MailboxMachine(RuleBasedStateMachine):
                 assert len(waiting) == len(set(waiting)), "twice in the mailbox"
                 held = {int(entry.message.id) for entry in self.held}
                 lost = self.accepted - set(waiting) - held - self.confirmed - set(self.ended)
-        box = await self.broker.mailbox(BOX)
-        assert len(self.held) == (box.in_flight if box is not None else 0)
+            while len(self.held) != await self._in_flight():  # noqa: ASYNC110
+                await asyncio.sleep(0)
         assert not {int(entry.message.id) for entry in self.held} & (self.confirmed - self.before_crash)
+
+    async def _in_flight(self) -> int:
+        box = await self.broker.mailbox(BOX)
+        return box.in_flight if box is not None else 0
 
     def teardown(self) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
