@@ -24,7 +24,9 @@ __all__ = ["MAX_BYTES", "MAX_MESSAGES", "PATIENCE", "Publisher", "PublisherHost"
 
 MAX_MESSAGES: Final = 1000
 MAX_BYTES: Final = 8 * 1024 * 1024
-"""Of what has no confirm yet (faults and limits, C3): beyond it senders get `busy`."""
+"""Of what has no confirm yet (faults and limits, C3): beyond it senders get `busy`; of the first, while none comes."""
+
+_SILENCE: Final = 0.5  # s
 
 PATIENCE: Final = 5.0
 """Seconds that what has no confirm waits for RabbitMQ to come back."""
@@ -65,6 +67,7 @@ class Publisher:
         self.count = 0
         self.bytes = 0
         self.confirmed = 0
+        self._heard_at = 0.0
         self._window: deque[Out] = deque()
         self._stalled: deque[Out] = deque()
         self._again: list[Out] = []
@@ -75,9 +78,15 @@ class Publisher:
     # In
 
     def room(self, size: int) -> RouterError | None:
-        if self.count >= MAX_MESSAGES or self.bytes + size > MAX_BYTES:
+        if self.bytes + size > MAX_BYTES or (self.count >= MAX_MESSAGES and self._is_stuck()):
             return Refused("busy", _BUSY)
         return None
+
+    def _is_stuck(self) -> bool:
+        """No confirm comes any more: not just a moment of many messages."""
+        if self._stalled or not self._channel.is_open:
+            return True
+        return asyncio.get_running_loop().time() - self._heard_at > _SILENCE
 
     def refusal(self) -> RouterError | None:
         """Why nothing is taken now."""
@@ -151,6 +160,7 @@ class Publisher:
 
     def _on_confirm(self, number: int, multiple: bool, ok: bool) -> None:
         window = self._window
+        self._heard_at = asyncio.get_running_loop().time()
         if multiple:
             while window and window[0].seq <= number:
                 out = window.popleft()
