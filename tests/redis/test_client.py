@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from faults.proxy import Proxy, Silence
 from smart_router.errors import BrokerAway, ConfigError, StorageFull
@@ -161,6 +162,19 @@ async def test_a_silent_server_is_away(own_redis: StartRedis, connect: Connect) 
         proxy.heal()
         await within(10, lambda: redis.up)
         await redis.close()
+
+
+async def test_channels_that_are_not_allowed_are_told(own_redis: StartRedis) -> None:
+    server = await asyncio.to_thread(own_redis)
+    server.call("ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
+    with structlog.testing.capture_logs() as logs:
+        redis = Redis(RedisUrl(server.url.replace("//", "//mute:secret@")), name="test")
+        redis.subscribe(redis.channel("news"), lambda _message: None)
+        await redis.open()
+        await within(5, lambda: bool(logs))
+        await redis.close()
+    assert [line["event"] for line in logs] == ["redis_refused"]
+    assert "ACL" in logs[0]["reason"]
 
 
 async def test_full(own_redis: StartRedis, connect: Connect) -> None:

@@ -41,7 +41,7 @@ class Host(Protocol):
     def wake_up(self, partition: Partition) -> None:
         """Its turn to call comes with this turn of the event loop."""
 
-    def transmit(self, partition: Partition, packed: bytes, *, when_full: bool) -> None: ...
+    def transmit(self, partition: Partition, call: Call, packed: bytes) -> None: ...
     def later(self, seconds: float, work: Callable[[], None]) -> None: ...
     def common_words(self) -> dict[str, Any]:
         """What each call says: prefix, dedup window and limit."""
@@ -185,7 +185,7 @@ class Partition:
         if self.known and not self.used and call.sent > self.lease_until - self.host.lease / 2:
             self.known = False  # somebody may have buried it: nothing was held
         call.guest = not (call.sections or self.used)
-        self.host.transmit(self, call.pack(self, bye=bye), when_full=call.when_full)
+        self.host.transmit(self, call, call.pack(self, bye=bye))
 
     # Answers
 

@@ -14,6 +14,7 @@ import structlog
 from smart_router.brokers.base import Entry, MailboxPolicy, PutDone
 from smart_router.brokers.redis_answers import Answers
 from smart_router.brokers.redis_box import Box
+from smart_router.brokers.redis_call import Call
 from smart_router.brokers.redis_options import PARTITIONS, RedisOptions, partition_of
 from smart_router.brokers.redis_partition import Partition
 from smart_router.brokers.redis_puts import Ledger
@@ -148,16 +149,16 @@ class Partitions:
         for part in due:
             part.flush()
 
-    def transmit(self, partition: Partition, packed: bytes, *, when_full: bool) -> None:
+    def transmit(self, partition: Partition, call: Call, packed: bytes) -> None:
         self.calls += 1
         self.ledger.begin()
         redis = self._redis
-        command = redis.evaluation(TURN_WHEN_FULL if when_full else TURN, (redis.key(partition.tag, ""),), packed)
-        redis.send(partition.tag, command, partial(self._answered, partition))
+        command = redis.evaluation(TURN_WHEN_FULL if call.when_full else TURN, (redis.key(partition.tag, ""),), packed)
+        redis.send(partition.tag, command, partial(self._answered, partition, call))
 
-    def _answered(self, partition: Partition, answer: Reply) -> None:
+    def _answered(self, partition: Partition, call: Call, answer: Reply) -> None:
         self.ledger.answered()
-        if partition.call is not None:
+        if partition.call is call:  # one that was sent twice may be answered twice
             partition.answered(answer)
 
     def common_words(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from smart_router.redis.base import OnMessage, Reply
 from smart_router.redis.link import Link, pack
 
@@ -11,7 +13,9 @@ __all__ = ["Channels"]
 class Channels:
     """Who receives what; `link`: the connection that carries it, None while there is none."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_refused: Callable[[str], None]) -> None:
+        """`on_refused(text)`: Redis does not let us subscribe."""
+        self._on_refused = on_refused
         self.link: Link | None = None
         self._receivers: dict[bytes, OnMessage] = {}
         self._was_carried = False
@@ -39,3 +43,5 @@ class Channels:
             on_message = self._receivers.get(parts[1])
             if on_message is not None:
                 on_message(parts[2])
+        elif parts and parts[0] == b"error":
+            self._on_refused(str(parts[1]))

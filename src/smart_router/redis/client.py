@@ -68,7 +68,7 @@ class Redis:
         self._ranges: list[Range] = []
         self._slots: list[Link | None] = []
         self._single: Link | None = None
-        self._channels = Channels()
+        self._channels = Channels(self._channels_refused)
         self._scripts: dict[bytes, Script] = {}
         self._tags: dict[str, int] = {}
         self._keeper: asyncio.Task[None] | None = None
@@ -343,6 +343,9 @@ class Redis:
 
     def unsubscribe(self, channel: bytes) -> None:
         self._channels.unsubscribe(channel)
+
+    def _channels_refused(self, text: str) -> None:
+        self._log.error("redis_refused", reason=f"{error_of(text).message} (channels {self.url.prefix}*)")
 
     def publish(self, channel: bytes, message: bytes) -> None:
         link = self._single or next(iter(self._links.values()), None)

@@ -106,6 +106,8 @@ class Link(asyncio.Protocol):
                     self._on_push(answer)
                 elif waiting:
                     waiting.popleft()(answer)
+                elif isinstance(answer, hiredis.ReplyError):  # to a command that is answered by a push
+                    self._on_push([b"error", answer])
         except hiredis.ProtocolError:
             self.abort()
 

@@ -41,7 +41,8 @@ local function choose(S)
   if filled <= 1 then return highest, PAGE end
   local turn = M.t % 10
   if turn < 9 then return highest, 9 - turn end
-  return lane_of(oldest(S)), 1
+  local k = oldest(S)
+  return k and lane_of(k) or highest, 1
 end
 
 local function take_from(S, lane, most)
