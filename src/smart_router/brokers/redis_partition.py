@@ -297,7 +297,8 @@ class Partition:
 
     def _put_again(self, call: Call, sections: list[tuple[Box, Section]]) -> None:
         base = len(self.keys)
-        self.keys.extend(call.keys)
+        if not call.refuse:
+            self.keys.extend(call.keys)
         for box, section in sections:
             mine = self.section(box)
             if section.entries and not call.refuse:
