@@ -127,14 +127,18 @@ class Reading:
             tap = sub.taps[lane.priority] = Tap(sub, lane, self)
             tap.token = token
             tap.in_line = in_line
-            if feed is None or feed.dead:
-                feed = await self._feed_for(sub)
             try:
+                if feed is None or feed.dead:
+                    feed = await self._feed_for(sub)
                 await feed.consume(tap, lane.queue, sub.prefetch)
             except ChannelClosed:
                 if attempt == _TRIES:
                     raise
                 await self._host.topology.declare(lane)
+            except BrokerAway:
+                if sub.taps.get(lane.priority) is tap:
+                    del sub.taps[lane.priority]  # who begins again when the connection is back must not find it
+                raise
             else:
                 return tap
             finally:
