@@ -17,7 +17,7 @@ from smart_router.brokers.base import Entry, PutResult
 from smart_router.core.endpoints import Target
 from smart_router.core.services import Core
 from smart_router.errors import Refused, RouterError
-from smart_router.message import NO_OPTIONS, Message, Options, decode_envelope
+from smart_router.message import NO_OPTIONS, RECEIPTS, Message, Options, decode_envelope
 from smart_router.stores.base import DeadLetter, DeadLetterFilter
 
 __all__ = ["DeadLetters", "Head", "Key", "Position", "Refusal", "Replayed", "again", "position"]
@@ -187,7 +187,16 @@ def again(letter: DeadLetter, target: Target, now: int) -> Message:
         now + ttl if ttl else 0,
         options.supersede,
         options.id,
+        _wants(options),
     )
+
+
+def _wants(options: Options) -> int:
+    """Receipts as before, whose sender learns that the bad end was none; nobody waits for a reply any more."""
+    wants = 0
+    for name in options.receipt or ():
+        wants |= RECEIPTS.get(name, 0)
+    return wants
 
 
 def _options(body: bytes) -> Options:
