@@ -60,7 +60,8 @@ async def test_every_part_tells_its_statistics(tmp_path: Path) -> None:
     node = Node(settings(tmp_path), talking())
     await node.start()
     names = [name for name, _ in node.parts()]
-    assert names[:7] == ["router", "delivery", "ends", "broker", "store", "revocations", "tokens"]
+    assert names[:5] == ["router", "delivery", "receipts", "replies", "marks"]
+    assert names[5:10] == ["ends", "broker", "store", "revocations", "tokens"]
     assert "listener" in names
     assert all(isinstance(statistics, tuple) for _, statistics in node.parts())
     await node.stop()

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from smart_router.api import create_api
-from smart_router.brokers.base import Broker, End, Entry
+from smart_router.brokers.base import Broker
 from smart_router.brokers.open import make_broker
 from smart_router.bus.open import make_bus
 from smart_router.clock import Deadlines, SystemClock
@@ -28,20 +28,18 @@ from smart_router.config.schema import EndpointSettings, Settings
 from smart_router.core.access import compile_rules
 from smart_router.core.asking import Asking
 from smart_router.core.attempts import Attempts
-from smart_router.core.delivered import Delivered
 from smart_router.core.delivery import Delivery
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.ends import Ends
 from smart_router.core.events import EventHandler, Events
 from smart_router.core.expiry import TokenWatch
+from smart_router.core.feedback import make_feedback
 from smart_router.core.health import Health
 from smart_router.core.installation import Installation, Others, digest, node_id
 from smart_router.core.limits import NewMailboxes
 from smart_router.core.moving import Moving
-from smart_router.core.own_mailboxes import OwnMailboxes
-from smart_router.core.receipts import Receipts
 from smart_router.core.reports import Reports
-from smart_router.core.revocations import Revocations, concerns
+from smart_router.core.revocations import Revocations
 from smart_router.core.router import Router
 from smart_router.core.routes import Action, Routes
 from smart_router.core.routing_config import add_configured_routes
@@ -50,6 +48,7 @@ from smart_router.core.sessions import Session, Sessions
 from smart_router.core.sharing import Sharing
 from smart_router.core.subendpoints import SubEndpoints
 from smart_router.core.tokens import make_authorizer
+from smart_router.core.wiring import wire
 from smart_router.demo import page_files, run_bot_of_node
 from smart_router.directory.base import NodeRecord
 from smart_router.directory.open import make_directory
@@ -58,7 +57,7 @@ from smart_router.gateways.actors import Actors
 from smart_router.gateways.entrance import Entrance
 from smart_router.gateways.registrar import Registrar
 from smart_router.ids import Ids
-from smart_router.stores.base import Revocation, Store
+from smart_router.stores.base import Store
 from smart_router.stores.open import open_store
 
 __all__ = ["EndpointRoutes", "Node", "SmartRouter"]
@@ -227,9 +226,9 @@ class Node:
         installation = self._installation(delivery, revocations, subs, reports.health)
         installation.trouble = broker.trouble
         delivery.elsewhere = installation
-        own = OwnMailboxes(broker, endpoints, new_mailboxes, ids, delivery, installation.bus)
-        receipts = Receipts(broker, own, Delivered(clock), clock)
-        self._closers.append(receipts.close)
+        router = Router(endpoints, self._routes(), broker, reports, new_mailboxes, ids)
+        feedback = make_feedback(router, delivery, installation, broker, new_mailboxes, self._deadlines)
+        self._closers.append(feedback.receipts.close)
         authorizer = make_authorizer(settings.auth, revocations, clock)
         await authorizer.open()
         self._closers.append(authorizer.close)
@@ -238,7 +237,7 @@ class Node:
             clock=clock,
             deadlines=self._deadlines,
             endpoints=endpoints,
-            router=Router(endpoints, self._routes(), broker, reports, new_mailboxes, ids),
+            router=router,
             delivery=delivery,
             sessions=sessions,
             ends=reports.ends,
@@ -252,9 +251,9 @@ class Node:
             store=store,
             installation=installation,
             sub_endpoints=subs,
-            receipts=receipts,
+            feedback=feedback,
         )
-        self._wire(reports.ends, delivery, revocations)
+        wire(self.core)
         await self.core.installation.open()
         self._closers.append(self.core.installation.close)
         self._closers.append(delivery.holdings.close)
@@ -284,29 +283,6 @@ class Node:
             routes.add(endpoint, type_, action)
         add_configured_routes(routes, self.settings.routes)
         return routes
-
-    def _wire(self, ends: Ends, delivery: Delivery, revocations: Revocations) -> None:
-        """What the parts tell each other."""
-
-        core = self.core
-        delivery.receipts = core.router.receipts = core.receipts
-        delivery.holdings.owes = core.receipts.owes
-
-        def told(entry: Entry, state: End, reason: str) -> None:
-            if entry.message.wants:
-                core.receipts.ended(entry.message, entry.address, state, reason)
-            if state in (End.DROPPED, End.SUPERSEDED):
-                self.core.installation.gap(entry.address)
-            if state is End.REFUSED and reason != "access":
-                delivery.tell_sender(entry, reason)
-
-        def revoked(revocation: Revocation) -> None:
-            for session in delivery.sessions:
-                if concerns(revocation, session.identity):
-                    delivery.end(session, Refused("revoked", "This token has been revoked."))
-
-        ends.told = told
-        revocations.listen(revoked)
 
     async def _keep_house(self) -> None:
         """Once a minute: what has expired and is of no use."""
@@ -347,7 +323,7 @@ class Node:
             ("router", core.router.statistics()),
             ("delivery", core.delivery.statistics()),
             ("heartbeats", core.delivery.heartbeats.statistics()),
-            ("receipts", core.receipts.statistics()),
+            *core.feedback.parts(),
             ("ends", core.ends.statistics()),
             ("broker", core.broker.statistics()),
             ("store", core.store.statistics()),

@@ -47,7 +47,10 @@ CODES: Final[dict[str, bool]] = {
     "already_identified": False,  # `iam` with another id on an identified connection
     "not_identified": False,  # a request that needs an identified session
     "unknown_event": False,  # an event that the root namespace does not know
-    "unknown_message": False,  # an acknowledgement for something that is not waiting for one
+    "unknown_message": False,  # an acknowledgement, mark or reply for something that is not waiting for one
+    "no_recipient": False,  # a request whose route published it to nobody
+    "reply_timeout": True,  # no reply within `options.reply` seconds; the message may still be delivered
+    "reply_refused": False,  # a request that ended other than delivered for every recipient
     "mailbox_full": True,  # overflow policy `refuse`
     "too_many_mailboxes": True,  # the endpoint's or the sender's limit of new mailboxes
     "rate_limited": True,
@@ -57,6 +60,7 @@ CODES: Final[dict[str, bool]] = {
     "method_not_allowed": False,  # the HTTP path has other methods
     "internal_error": False,  # our fault; the log says more
     "too_many_namespaces": False,
+    "too_many_watches": False,  # of one actor, or of all together
     "busy": True,  # a bounded queue inside this node is full
     "shutting_down": True,
     "storage_full": True,

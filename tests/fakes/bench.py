@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from smart_router.app import SmartRouter
-from smart_router.brokers.base import End, Entry
 from smart_router.brokers.embedded import EmbeddedBroker, EmbeddedOptions
 from smart_router.bus.local import LocalBus, LocalExchange
 from smart_router.clock import Deadlines
@@ -19,20 +18,18 @@ from smart_router.core.access import compile_rules
 from smart_router.core.actions import Context
 from smart_router.core.asking import Asking
 from smart_router.core.attempts import Attempts
-from smart_router.core.delivered import Delivered
 from smart_router.core.delivery import Delivery
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.ends import Ends
 from smart_router.core.events import Events
 from smart_router.core.expiry import TokenWatch
+from smart_router.core.feedback import make_feedback
 from smart_router.core.health import Health
 from smart_router.core.installation import Installation, Others
 from smart_router.core.limits import NewMailboxes
 from smart_router.core.moving import Moving
-from smart_router.core.own_mailboxes import OwnMailboxes
-from smart_router.core.receipts import Receipts
 from smart_router.core.reports import Reports
-from smart_router.core.revocations import Revocations, concerns
+from smart_router.core.revocations import Revocations
 from smart_router.core.router import Router
 from smart_router.core.routes import Routes
 from smart_router.core.routing_config import add_configured_routes
@@ -41,6 +38,7 @@ from smart_router.core.sessions import Session, Sessions
 from smart_router.core.sharing import Sharing
 from smart_router.core.subendpoints import SubEndpoints
 from smart_router.core.tokens import make_authorizer
+from smart_router.core.wiring import wire
 from smart_router.directory.base import NodeRecord
 from smart_router.directory.bus import BusDirectory
 from smart_router.directory.local import LocalDirectory
@@ -48,7 +46,7 @@ from smart_router.errors import Refused
 from smart_router.gateways.actors import Actors
 from smart_router.gateways.registrar import Registrar
 from smart_router.ids import Ids
-from smart_router.stores.base import DeadLetter, DeadLetterFilter, Revocation
+from smart_router.stores.base import DeadLetter, DeadLetterFilter
 from smart_router.stores.open import open_store
 from tests.fakes.client import Client
 from tests.fakes.clock import FakeClock, until
@@ -146,7 +144,10 @@ class Bench:
         self.subs = SubEndpoints(self.endpoints, self.store, self.health, clock)
         await self.subs.open()
         self.installation = self._installation(f"node-{next(_NODES)}")
-        self.receipts = self._receipts(ids)
+        self.feedback = make_feedback(
+            self.router, self.delivery, self.installation, self.broker, self.new_mailboxes, self.deadlines
+        )
+        self.receipts, self.replies, self.marks = self.feedback[1:]
         registrar = Registrar(self.subs, self.revocations, self.health, clock)
         self.tokens = TokenWatch[Session](
             clock,
@@ -172,11 +173,10 @@ class Bench:
             self.store,
             self.installation,
             self.subs,
-            self.receipts,
+            self.feedback,
         )
         await self._join_the_others()
-        self.ends.told = self._told
-        self.revocations.listen(self._revoked)
+        wire(self.core)
         self.actors = Actors(self.core, registrar)
         return self
 
@@ -200,14 +200,6 @@ class Bench:
         self.delivery.elsewhere = installation
         return installation
 
-    def _receipts(self, ids: Ids) -> Receipts:
-        broker, delivery = self.broker, self.delivery
-        own = OwnMailboxes(broker, self.endpoints, self.new_mailboxes, ids, delivery, self.installation.bus)
-        receipts = Receipts(broker, own, Delivered(self.clock), self.clock)
-        delivery.receipts = self.router.receipts = receipts
-        delivery.holdings.owes = receipts.owes
-        return receipts
-
     async def _join_the_others(self) -> None:
         """The first waits for others to say that they are there, for as long as a clock that stands still lets it."""
         opening = asyncio.ensure_future(self.installation.open())
@@ -224,19 +216,6 @@ class Bench:
             routes.add(endpoint, type_, action)
         add_configured_routes(routes, self.settings.routes)
         return routes
-
-    def _told(self, entry: Entry, state: End, reason: str) -> None:
-        if entry.message.wants:
-            self.receipts.ended(entry.message, entry.address, state, reason)
-        if state in (End.DROPPED, End.SUPERSEDED):
-            self.installation.gap(entry.address)
-        if state is End.REFUSED and reason != "access":
-            self.delivery.tell_sender(entry, reason)
-
-    def _revoked(self, revocation: Revocation) -> None:
-        for session in self.delivery.sessions:
-            if concerns(revocation, session.identity):
-                self.delivery.end(session, Refused("revoked", "revoked"))
 
     async def close(self) -> None:
         await self.authorizer.close()

@@ -207,7 +207,7 @@ async def test_too_large_for_the_recipient(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"deliver": "all"}, {"reply": 5}, {"trace": True}],
+    [{"deliver": "all"}, {"trace": True}],
     ids=lambda options: next(iter(options)),
 )
 async def test_an_option_not_offered_is_refused_by_name(alice: Client, options: dict[str, Any]) -> None:

@@ -153,6 +153,7 @@ class Context:
                 options.supersede,
                 options.id,
                 wants_of(options),
+                self.router.replies.node if options.reply is not None else None,
             )
         self.entries.append(Entry(message, target.address, target.policy))
 

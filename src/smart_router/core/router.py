@@ -21,21 +21,23 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 import structlog
 
-from smart_router.brokers.base import Broker, Capability, End, Entry, PutDone, PutResult
+from smart_router.brokers.base import Broker, End, Entry, PutDone, PutResult
 from smart_router.core.access import Permissions, forbidden
 from smart_router.core.actions import Context, rest_of
 from smart_router.core.endpoints import Endpoints
 from smart_router.core.events import EventHandler
 from smart_router.core.limits import NewMailboxes
+from smart_router.core.options import check_options
 from smart_router.core.reports import Reports
 from smart_router.core.routes import Route, Routes
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
 from smart_router.ids import Ids
-from smart_router.message import NO_OPTIONS, RECEIPTS, Envelope, Message, Options, decode_envelope, wants_of
+from smart_router.message import NO_OPTIONS, Envelope, Message, Options, decode_envelope, wants_of
 
 if TYPE_CHECKING:
     from smart_router.core.receipts import Receipts
+    from smart_router.core.replies import Replies
 
 __all__ = ["Reply", "Router", "RouterStatistics"]
 
@@ -45,7 +47,6 @@ Reply = Callable[[bytes], None]
 _encode: Final = msgspec.json.Encoder().encode
 _BRACE: Final = 0x7B
 _log = structlog.get_logger("smart_router.router")
-_NOT_BUILT: Final = ("deliver", "reply", "trace")
 
 
 class RouterStatistics(NamedTuple):
@@ -82,6 +83,7 @@ class Router:
         self._route_errors = self._no_route = 0
         self.draining = False
         self.receipts: Receipts
+        self.replies: Replies
 
     def on(self, name: str, handler: EventHandler) -> None:
         """Calls `handler` with each event of that name (specs: mailbox routing, Events)."""
@@ -115,7 +117,7 @@ class Router:
         self._received += 1
         try:
             self._limits(session, envelope, raw, attachments)
-            if envelope.options.id is not None and self._is_repeat(session, envelope.options.id, reply):
+            if envelope.options is not NO_OPTIONS and self._is_answered(session, envelope.options, reply):
                 return None
             route = self._route(session, type_)
             context = self._context(session, type_, envelope, raw, attachments)
@@ -148,25 +150,6 @@ class Router:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise Refused("bad_message", "The message is not valid JSON.") from None
 
-    def _check_options(self, envelope: Envelope) -> None:
-        options = envelope.options
-        for name in _NOT_BUILT:
-            if getattr(options, name) is not None:
-                raise Refused("unsupported", f"`options.{name}` is not offered by this version: leave it out.")
-        if options.id is not None and not 0 < len(options.id) <= 64:
-            raise Refused("bad_message", "`options.id` must have 1 to 64 characters.")
-        if options.ttl is not None and not 0 < options.ttl <= 10**9:
-            raise Refused("bad_message", "`options.ttl` must be a number of seconds above 0.")
-        if options.priority is not None and not 0 <= options.priority <= 9:
-            raise Refused("bad_message", "`options.priority` must be a whole number from 0 (lowest) to 9.")
-        if options.receipt is not None and not (options.receipt and RECEIPTS.keys() >= set(options.receipt)):
-            raise Refused("bad_message", f"`options.receipt` lists what you want to be told of: {', '.join(RECEIPTS)}.")
-        for wanted, capability in ((options.priority, Capability.PRIORITY), (options.supersede, Capability.SUPERSEDE)):
-            if wanted is not None and capability not in self._broker.capabilities:
-                raise Refused(
-                    "unsupported", f"`options.{capability.value}` is not offered by this broker: leave it out."
-                )
-
     def _limits(self, session: Session, envelope: Envelope, raw: bytes, attachments: tuple[bytes, ...]) -> None:
         size = len(raw)
         if attachments:
@@ -176,11 +159,19 @@ class Router:
             text = f"The message has {size} bytes, the limit is {limit}: send several smaller ones."
             raise Refused("too_large", text, limit=limit)
         if envelope.options is not NO_OPTIONS:
-            self._check_options(envelope)
+            check_options(envelope.options, self._broker.capabilities)
         if session.rate is not None:
             session.rate.take(size)
         if self.draining:
             raise Refused("shutting_down", "This node is going down: connect again and send the message there.")
+
+    def _is_answered(self, session: Session, options: Options, reply: Reply | None) -> bool:
+        """True: it repeats an earlier one, there is nothing to route."""
+        if options.reply is not None:
+            self.replies.check(session, reply)
+            if reply is not None:
+                reply = functools.partial(self.replies.again, session, options.reply, reply)
+        return options.id is not None and self._is_repeat(session, options.id, reply)
 
     def _is_repeat(self, session: Session, key: str, reply: Reply | None) -> bool:
         """True: this is a repeat, it has its answer or will get it with the first one's."""
@@ -270,6 +261,12 @@ class Router:
             return
         if options.receipt is not None:
             self.receipts.sent(entries)
+        if options.reply is not None and reply is not None:
+            if not entries:
+                self._no_recipient(context, reply)
+                return
+            request = self.replies.ask(session, options.reply, reply, context.id, len(entries))
+            reply = functools.partial(self.replies.put, request)
         answer = b'{"id":"%b","status":"queued"}' % context.id.encode()
         if not entries:
             self._done(context, answer, reply, PutResult({}))
@@ -282,6 +279,12 @@ class Router:
         if self._events.wanted("message.queued"):
             for entry in entries:
                 self._events.emit("message.queued", message_id=entry.message.id, actor_id=entry.address)
+
+    def _no_recipient(self, context: Context, reply: Reply) -> None:
+        text = "The route for this message sent it to nobody, so nobody can reply."
+        error = Refused("no_recipient", text, id=context.id)
+        self._answer_first(context, _encode({"error": error.as_dict()}))
+        self._refuse(context.session, error, context.type, reply)
 
     def _access(self, publisher: Permissions, entries: list[Entry]) -> None:
         for entry in entries:

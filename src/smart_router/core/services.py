@@ -14,9 +14,9 @@ from smart_router.core.endpoints import Endpoints
 from smart_router.core.ends import Ends
 from smart_router.core.events import Events
 from smart_router.core.expiry import TokenWatch
+from smart_router.core.feedback import Feedback
 from smart_router.core.health import Health
 from smart_router.core.installation import Installation
-from smart_router.core.receipts import Receipts
 from smart_router.core.revocations import Revocations
 from smart_router.core.router import Router
 from smart_router.core.sessions import Session, Sessions
@@ -45,4 +45,4 @@ class Core(NamedTuple):
     store: Store
     installation: Installation
     sub_endpoints: SubEndpoints
-    receipts: Receipts
+    feedback: Feedback
