@@ -15,8 +15,9 @@ from smart_router.app import Node, SmartRouter
 from smart_router.client import Client, connect
 from smart_router.core.actions import Context
 from tests.api.nodes import Answer, ask, running, settings_of
+from tests.contracts.store import letter
 from tests.fakes.clock import until
-from tests.services import unique
+from tests.services import StartRedis, unique
 
 __all__: list[str] = []
 
@@ -139,3 +140,21 @@ async def test_a_session_elsewhere_is_listed_and_cut(pair: Pair) -> None:
             assert (await bot.receive()).id == sent
         (session,) = pair.there.core.sessions.of_actor(BOT)
         assert session.id != first["id"]
+
+
+async def test_dead_letters_are_shown_while_the_broker_is_away(own_redis: StartRedis, tmp_path: Path) -> None:
+    redis = await asyncio.to_thread(own_redis)
+    first, second = settings_of(tmp_path / "a"), settings_of(tmp_path / "b")
+    broker = replace(first.broker, url=redis.url)
+    async with (
+        running(replace(first, broker=broker), routes()) as here,
+        running(replace(second, broker=broker), routes()) as there,
+    ):
+        await until(lambda: here.core.installation.moving.nodes == 1)
+        await here.core.store.add_dead_letters([letter(1, address=BOT)])
+        assert (await call(here, "GET", "/dead-letters")).json["missing_nodes"] == []
+        redis.kill()
+        answer = (await call(here, "GET", "/dead-letters")).json
+        assert [one["id"] for one in answer["dead_letters"]] == ["id-000001"]
+        assert answer["missing_nodes"] in ([], [there.core.installation.me.id])
+        await asyncio.to_thread(redis.start)

@@ -4,7 +4,7 @@ is refused, and never taken for a place in this list."""
 from __future__ import annotations
 
 import zlib
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from typing import Any, Final
 
 import msgspec
@@ -30,7 +30,7 @@ def read_cursor(cursor: Cursor | None, of: object, type_: Any) -> Any:
     if cursor is None:
         return None
     try:
-        raw = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
+        raw = b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4), b"-_", validate=True)
         version, sum_, place = msgspec.msgpack.decode(raw[4:], type=tuple[int, int, type_])
     except (ValueError, msgspec.MsgspecError):
         raise _bad() from None

@@ -7,6 +7,7 @@ replay, purge ─► here, then at one node after the other, until the limit is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple, TypeVar
 
@@ -15,6 +16,7 @@ import msgspec
 from smart_router.bus.base import MAX_DATA
 from smart_router.core.deadletters import DeadLetters, Head, Position, Refusal, position
 from smart_router.core.services import Core
+from smart_router.errors import StorageError
 from smart_router.stores.base import DeadLetter, DeadLetterFilter
 
 __all__ = ["AllDeadLetters", "Outcome", "Page"]
@@ -75,6 +77,7 @@ class AllDeadLetters:
         self._here = DeadLetters(core)
         self._shared = core.store.shared
         self._installation = core.installation
+        self._known: list[str] = []
         self._asking = asking = core.installation.asking
         asking.answer("dead-letters", self._asked_page)
         asking.answer("dead-letter", self._asked_one)
@@ -117,7 +120,10 @@ class AllDeadLetters:
         if self._shared:
             return []
         installation = self._installation
-        return [node.id for node in await installation.directory.nodes() if node.id != installation.me.id]
+        with contextlib.suppress(StorageError):  # else as it was; who cannot be reached is among the missing
+            nodes = await installation.directory.nodes()
+            self._known = [node.id for node in nodes if node.id != installation.me.id]
+        return self._known
 
     async def _look(self, topic: str, question: _Question, type_: type[T]) -> tuple[list[T], list[str]]:
         """What the others have, and those of them that did not say."""
