@@ -303,3 +303,30 @@ async def test_limits_of_a_mailbox_hold_for_all_nodes_together(nodes: Nodes) -> 
     await bench.has_waiting(5)
     await until(lambda: len(bench.ended) == 5)
     assert [name for name, _, _ in bench.ended] == ["m1", "m2", "m3", "m4", "m5"]
+
+
+async def test_large_messages_come_in_parts(nodes: Nodes) -> None:
+    broker, bench = await nodes.open(), nodes.bench
+    body = bytes(60_000)
+    for _ in range(3):
+        results = [bench.start(body=body) for _ in range(30)]
+        assert not any(result.refused for result in await asyncio.gather(*results))
+    reader, _ = await bench.read(credit=200)
+    assert await reader.has(90) == [f"m{number}" for number in range(1, 91)]
+    assert broker.redis.statistics().bytes_read > 90 * len(body)
+
+
+async def test_two_databases_of_one_redis_are_two_installations(own_redis: StartRedis) -> None:
+    server = await asyncio.to_thread(own_redis)
+    url = RedisPlace(server.url, [server]).url
+    places = [RedisPlace(server.url, [server]) for _ in range(2)]
+    places[0].url, places[1].url = url, url.replace("/0?", "/1?")
+    benches = [Bench(place) for place in places]
+    for bench in benches:
+        await bench.open()
+        await bench.put()
+    await benches[0].broker.delete(BOX)
+    await benches[1].has_waiting(1)
+    assert benches[1].removed == []
+    for bench in benches:
+        await bench.broker.close()

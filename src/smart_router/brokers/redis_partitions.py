@@ -54,7 +54,7 @@ class Partitions:
         self._loop = asyncio.get_running_loop()
         self._words: dict[MailboxPolicy, tuple[int, ...]] = {}
         self._common: dict[str, Any] = {
-            "prefix": redis.url.prefix,
+            "prefix": redis.channel("").decode(),
             "lease": round(self.lease * 1000),
             "window": round(options.dedup_window * 1000),
             "limit": options.dedup_keys,

@@ -113,7 +113,8 @@ class RedisInstallation(Protocol):
         """`prefix{tag}rest`. `tag` and the prefix have no braces; `rest` may be any text."""
 
     def channel(self, name: str) -> bytes:
-        """`prefix` + name: channels of this installation."""
+        """A channel of this installation: its name behind the prefix, and behind the database, which Redis' pub/sub
+        does not know."""
 
     def send(self, tag: str, command: tuple[Word, ...], on_reply: OnReply) -> None:
         """Hot path: to the server of `tag`, in order of the calls. Never raises for a connection's trouble."""

@@ -277,7 +277,8 @@ class Redis:
         return f"{self.url.prefix}{{{tag}}}{rest}".encode()
 
     def channel(self, name: str) -> bytes:
-        return f"{self.url.prefix}{name}".encode()
+        database = f"{self.url.database}:" if self.url.database else ""
+        return f"{self.url.prefix}{database}{name}".encode()
 
     def _link(self, tag: str) -> Link | None:
         if self._single is not None:

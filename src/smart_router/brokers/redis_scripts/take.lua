@@ -1,6 +1,9 @@
 -- What waits is handed to this life, as far as it has credit.
 
-local PAGE = 512
+local PAGE = 128
+local MOST = 512
+local MOST_BYTES = 1048576
+local taken_bytes = 0 -- of all mailboxes of this call: what is left comes with the next
 
 local function expired(S, k, body)
   local _, _, deadline = head_of(body)
@@ -23,7 +26,7 @@ local function take_returned(S)
       local _, counts, order = take_out(S, k)
       into_flight(S, k, order)
       S.taken[#S.taken + 1] = {k, false, counts}
-      S.credit = S.credit - 1
+      S.credit, taken_bytes = S.credit - 1, taken_bytes + #body
     end
   end
 end
@@ -64,7 +67,7 @@ local function take_from(S, lane, most)
         S.ended[#S.ended + 1] = {k, 't', false, false}
       else
         S.taken[#S.taken + 1] = {k, false, false}
-        S.credit, M.t = S.credit - 1, M.t + 1
+        S.credit, M.t, taken_bytes = S.credit - 1, M.t + 1, taken_bytes + #body
       end
     end
   end
@@ -73,7 +76,7 @@ end
 
 local function take(S)
   local M = S.M
-  while S.credit > 0 and M.n > 0 and #S.taken < PAGE do
+  while S.credit > 0 and M.n > 0 and #S.taken < MOST and taken_bytes < MOST_BYTES do
     if M.r > 0 then
       take_returned(S)
     else
