@@ -48,6 +48,7 @@ from smart_router.core.sessions import Session, Sessions
 from smart_router.core.sharing import Sharing
 from smart_router.core.subendpoints import SubEndpoints
 from smart_router.core.tokens import make_authorizer
+from smart_router.core.watching import make_watching
 from smart_router.core.wiring import wire
 from smart_router.demo import page_files, run_bot_of_node
 from smart_router.directory.base import NodeRecord
@@ -229,6 +230,8 @@ class Node:
         router = Router(endpoints, self._routes(), broker, reports, new_mailboxes, ids)
         feedback = make_feedback(router, delivery, installation, broker, new_mailboxes, self._deadlines)
         self._closers.append(feedback.receipts.close)
+        watching = make_watching(feedback.own, broker, store, endpoints, installation, self._deadlines)
+        await watching.open()
         authorizer = make_authorizer(settings.auth, revocations, clock)
         await authorizer.open()
         self._closers.append(authorizer.close)
@@ -252,10 +255,12 @@ class Node:
             installation=installation,
             sub_endpoints=subs,
             feedback=feedback,
+            watching=watching,
         )
         wire(self.core)
         await self.core.installation.open()
         self._closers.append(self.core.installation.close)
+        self._closers.append(watching.close)
         self._closers.append(delivery.holdings.close)
 
     def _installation(
@@ -324,6 +329,7 @@ class Node:
             ("delivery", core.delivery.statistics()),
             ("heartbeats", core.delivery.heartbeats.statistics()),
             *core.feedback.parts(),
+            ("presence", core.watching.statistics()),
             ("ends", core.ends.statistics()),
             ("broker", core.broker.statistics()),
             ("store", core.store.statistics()),

@@ -38,6 +38,7 @@ from smart_router.core.sessions import Session, Sessions
 from smart_router.core.sharing import Sharing
 from smart_router.core.subendpoints import SubEndpoints
 from smart_router.core.tokens import make_authorizer
+from smart_router.core.watching import make_watching
 from smart_router.core.wiring import wire
 from smart_router.directory.base import NodeRecord
 from smart_router.directory.bus import BusDirectory
@@ -148,6 +149,10 @@ class Bench:
             self.router, self.delivery, self.installation, self.broker, self.new_mailboxes, self.deadlines
         )
         self.receipts, self.replies, self.marks = self.feedback[1:]
+        self.watching = make_watching(
+            self.feedback.own, self.broker, self.store, self.endpoints, self.installation, self.deadlines
+        )
+        await self.watching.open()
         registrar = Registrar(self.subs, self.revocations, self.health, clock)
         self.tokens = TokenWatch[Session](
             clock,
@@ -174,6 +179,7 @@ class Bench:
             self.installation,
             self.subs,
             self.feedback,
+            self.watching,
         )
         await self._join_the_others()
         wire(self.core)
@@ -219,6 +225,7 @@ class Bench:
 
     async def close(self) -> None:
         await self.authorizer.close()
+        await self.watching.close()
         await self.installation.close()
         await self.delivery.holdings.close()
         await self.receipts.close()

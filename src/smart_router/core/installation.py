@@ -22,6 +22,7 @@ from smart_router.bus.base import Bus
 from smart_router.config.schema import EndpointSettings, RouteSettings
 from smart_router.core.asking import Asking
 from smart_router.core.delivery import Delivery
+from smart_router.core.elsewhere import Nobody, Onlooker
 from smart_router.core.health import Health
 from smart_router.core.moving import Moving
 from smart_router.core.sessions import Session
@@ -33,6 +34,7 @@ __all__ = ["Installation", "InstallationStatistics", "Others", "digest", "node_i
 
 _log = structlog.get_logger("smart_router.installation")
 _REPORT_EVERY: Final = 2.0  # s
+_CUT_OFF: Final = 1000
 _GAPS_EVERY: Final = 0.05  # s that addresses with a gap are collected
 
 
@@ -81,16 +83,14 @@ class Installation:
         self._health = health
         self._clock = delivery.clock
         self.trouble: Callable[[], str] = lambda: ""
-        self.moved: Callable[[str], None] = lambda _actor: None
-        """A session of that actor here has come, or changed."""
-        self.lost: Callable[[SessionRecord], None] = lambda _record: None
-        """A session here, or that was known elsewhere, is gone."""
+        self.onlooker: Onlooker = Nobody()
         self.address = ""
         self._others: dict[str, NodeRecord] = {}
         self._gaps: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._lag = 0.0
         self._gone: SessionRecord | None = None
+        self._cut_off: set[str] = set()
         bus.listen("claim", self._claimed)
         bus.listen("gap", self._gapped)
         bus.on_up = self._up
@@ -103,6 +103,7 @@ class Installation:
         await self.directory.open(self.me)
         others = await self._look()
         await self._sharing.catch_up(others)
+        await self.onlooker.catch_up(others)
         self._run(self._keep_reporting())
 
     async def _look(self) -> list[str]:
@@ -136,7 +137,7 @@ class Installation:
         claim = session.actor.encode()
         for node in {other.node for other in others}:
             self.bus.send(node, "claim", claim)
-        self.moved(session.actor)
+        self.onlooker.moved(session.actor)
 
     def parked(self, session: Session) -> None:
         self.changed(session)
@@ -160,12 +161,13 @@ class Installation:
         if not (session.closed or session.expired):
             with suppress(StorageError):  # the directory tells it when it is there again
                 await self.directory.add(self._record(session))
-        self.moved(session.actor)
+        self.onlooker.moved(session.actor)
 
     def left(self, session: Session) -> None:
         record = self._record(session)
         self.directory.remove(record)
-        self.lost(record)
+        self.onlooker.lost(record)
+        self.onlooker.moved(session.actor)
 
     def _record(self, session: Session) -> SessionRecord:
         subject = session.identity.subject
@@ -186,7 +188,7 @@ class Installation:
         """A claim may be lost, or come before the session's node knew of ours."""
         if gone:
             self._gone = record
-            self.lost(record)
+            self.onlooker.lost(record)
             return
         before, self._gone = self._gone, None
         if before is not None and (before.node, before.id, before.since) == (record.node, record.id, record.since):
@@ -199,12 +201,24 @@ class Installation:
         if gone:
             self._others.pop(record.id, None)
             _log.info("node_gone", node=record.id)
+            self._cut_off.add(record.id)  # or dead: then it never comes back
+            if len(self._cut_off) > _CUT_OFF:
+                self._cut_off.clear()
+            if self.in_charge():
+                self.onlooker.look_at_all(sure=True)
         else:
+            if record.id in self._cut_off:
+                self._cut_off.discard(record.id)
+                self.onlooker.look_at_all(sure=False)
             if record.id not in self._others:
                 _log.info("node_found", node=record.id, version=record.version)
                 self._compare(record)
             self._others[record.id] = record
         self.moving.nodes = len(self._others)
+
+    def in_charge(self) -> bool:
+        """Of what one of all nodes has to do: the living one with the lowest id does."""
+        return all(self.me.id < other for other in self._others)
 
     def _compare(self, other: NodeRecord) -> None:
         if other.configuration != self.me.configuration:
@@ -218,9 +232,12 @@ class Installation:
 
     async def _catch_up(self) -> None:
         try:
-            await self._sharing.catch_up(await self._look())
+            others = await self._look()
+            await self._sharing.catch_up(others)
+            await self.onlooker.catch_up(others)
         except StorageError as error:
             _log.warning("not_caught_up", error=error.message)
+        self.onlooker.look_at_all(sure=False)
 
     # gaps: who is away on another node can't take up again without one
 
@@ -263,6 +280,7 @@ class Installation:
         )
         self.me = me
         self.directory.report(me)
+        self.onlooker.look_round()
 
     def statistics(self) -> InstallationStatistics:
         directory, moving = self.directory.statistics(), self.moving.statistics()

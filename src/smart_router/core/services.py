@@ -21,6 +21,7 @@ from smart_router.core.revocations import Revocations
 from smart_router.core.router import Router
 from smart_router.core.sessions import Session, Sessions
 from smart_router.core.subendpoints import SubEndpoints
+from smart_router.core.watching import Watching
 from smart_router.stores.base import Store
 
 __all__ = ["Core"]
@@ -46,3 +47,4 @@ class Core(NamedTuple):
     installation: Installation
     sub_endpoints: SubEndpoints
     feedback: Feedback
+    watching: Watching

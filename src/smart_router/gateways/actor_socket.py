@@ -259,7 +259,7 @@ class ActorSocket:
             self._who_are_you(name, args, ack_id)
         elif name in self._own:
             self._heard(session)
-            self._answer(functools.partial(self._actors.events.handle, session, name, args), ack_id)
+            self._own_event(session, name, args, ack_id)
         else:
             self._heard(session)
             raw = bytes(args[0]) if args else b"null"
@@ -283,6 +283,15 @@ class ActorSocket:
         session.active_at = self._actors.now()
         if session.unwell:
             self._actors.core.delivery.heartbeats.heard(session)
+
+    def _own_event(self, session: Session, name: str, args: Sequence[msgspec.Raw], ack_id: int | None) -> None:
+        events = self._actors.events
+        if events.is_question(name):
+            self._busy = True
+            told = None if ack_id is None else functools.partial(self._socket.acknowledge, ack_id)
+            self._actors.run(self._route_waits(events.ask(session, name, args, told)))
+        else:
+            self._answer(functools.partial(events.tell, session, name, args), ack_id)
 
     def _answer(self, request: functools.partial[None], ack_id: int | None) -> None:
         """A request of the handshake: errors go to its acknowledgement, if it asked for one."""
@@ -348,8 +357,7 @@ class ActorSocket:
             self._heard(self.session)
 
     def mark(self) -> int:
-        session = self.session
-        return self._actors.core.delivery.mark(session) if session is not None else 0
+        return self._actors.core.delivery.mark(self.session) if self.session is not None else 0
 
     def confirm(self, mark: int) -> None:
         session = self.session
