@@ -20,6 +20,7 @@ from smart_router.core.actions import Context
 from smart_router.core.senders import Senders
 from smart_router.errors import Refused
 from tests.api.nodes import ADMIN, AUTH, MONITOR, NOBODY, Answer, ask, bearer, running, settings_of
+from tests.fakes.clock import until
 
 __all__: list[str] = []
 
@@ -161,6 +162,36 @@ async def test_headers_that_are_no_key(node: Node, key: str) -> None:
     answer = await send(node, {"actor": ALICE, "type": "talk", "message": message()}, Idempotency_Key=key)
     assert (answer.status, answer.json["code"]) == (400, "bad_message")
     assert await waiting(node) == []
+
+
+# requests
+
+
+async def test_with_options_reply_the_answer_is_the_recipients(node: Node) -> None:
+    asking = asyncio.ensure_future(say(node, options={"reply": 10, "id": "k1"}))
+    await until(lambda: node.core.broker.statistics().waiting == 1)
+    again = asyncio.ensure_future(say(node, options={"reply": 10, "id": "k1"}))
+    await until(lambda: node.core.feedback.replies.statistics().open == 2)
+    (entry,) = await node.core.broker.peek(BOT)
+    assert node.core.feedback.replies.reply(entry.message, BOT, b'{"ok":1.0}') is None
+    answer = await asking
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json == {"id": entry.message.id, "status": "replied", "reply": {"ok": 1.0}, "from": BOT}
+    assert b'{"ok":1.0}' in answer.body
+    assert (await again).json == answer.json
+
+
+async def test_a_reply_that_does_not_come_is_a_timeout(node: Node) -> None:
+    answer = await say(node, options={"reply": 0.05})
+    assert (answer.status, answer.json["code"]) == (504, "reply_timeout")
+    assert await waiting(node) == [answer.json["id"]]
+
+
+async def test_a_recipient_that_is_gone_for_good_is_said_at_once(node: Node) -> None:
+    asking = asyncio.ensure_future(say(node, options={"reply": 60}))
+    await until(lambda: node.core.broker.statistics().waiting == 1)
+    await node.core.broker.purge(BOT)
+    assert ((await asking).status, (await asking).json["code"]) == (502, "reply_refused")
 
 
 # what is refused
@@ -331,6 +362,7 @@ async def test_senders_are_kept_in_bounds(node: Node) -> None:
     for number in range(10_001):
         senders.session(f"ui/456/u{number}", nobody)
     assert len(senders) == 10_000
+    assert senders.session("ui/456/u1", nobody).id != senders.session("ui/456/u2", nobody).id, "limits go by it"
     assert senders.session("ui/456/u10000", nobody) is senders.session("ui/456/u10000", nobody)
     assert senders.session("ui/456/u0", nobody) is not first
     with pytest.raises(Refused):

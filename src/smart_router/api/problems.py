@@ -35,6 +35,8 @@ _STATUS: Final = {
     "rate_limited": 429,
     "busy": 503,
     "shutting_down": 503,
+    "reply_timeout": 504,
+    "reply_refused": 502,
     "broker_away": 503,
     "storage_full": 507,
     "storage_failed": 500,

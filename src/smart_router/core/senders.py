@@ -20,7 +20,6 @@ from smart_router.message import ACTOR_ID
 __all__ = ["Senders", "place_of"]
 
 _KEPT: Final = 10_000  # senders; over it the one that sent longest ago is forgotten, and its rate with it
-_ID: Final = "http"  # of their sessions, in events
 
 
 def place_of(endpoints: Endpoints, actor: str) -> Place:
@@ -62,7 +61,9 @@ class Senders:
         if len(self._sessions) >= _KEPT:
             self._sessions.popitem(last=False)
         clock = self._core.clock
-        session = self._sessions[actor] = Session(_ID, actor, place, AWAY, as_actor(identity, actor), clock.wall_ms())
+        session = self._sessions[actor] = Session(
+            f"http:{actor}", actor, place, AWAY, as_actor(identity, actor), clock.wall_ms()
+        )
         settings = place.endpoint.settings
         if settings.messages_per_second or settings.bytes_per_second:
             session.rate = Rate(settings.messages_per_second, settings.bytes_per_second, clock)
