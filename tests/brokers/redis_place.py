@@ -1,8 +1,10 @@
 """A Redis of the tests' own, as the place of brokers for the contract suite."""
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 
+import pytest
 import structlog
 
 from smart_router.brokers.base import Broker
@@ -12,9 +14,14 @@ from tests.clusters.redis import OwnRedis
 from tests.contracts.broker import FakeClock
 from tests.services import unique
 
-__all__ = ["LEASE", "RedisPlace"]
+__all__ = ["LEASE", "RedisPlace", "skip_without_redis"]
 
 LEASE = 0.3
+
+
+def skip_without_redis() -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (script/services)")
 
 
 class RedisPlace:

@@ -14,7 +14,7 @@ from smart_router.brokers.redis_rows import ForeignRow, decode_row, encode_row
 from smart_router.message import Message
 from smart_router.redis.client import Redis
 from smart_router.redis.url import RedisUrl
-from tests.brokers.redis_place import RedisPlace
+from tests.brokers.redis_place import RedisPlace, skip_without_redis
 from tests.clusters.redis import OwnRedis
 from tests.contracts.broker import POLICY, until
 
@@ -25,6 +25,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"])) | st.sampled_from(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    skip_without_redis()
     with OwnRedis(tmp_path_factory.mktemp("redis")) as server:
         yield server
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.brokers.redis_place import RedisPlace
+from tests.brokers.redis_place import RedisPlace, skip_without_redis
 from tests.brokers.test_mailbox_machine import MailboxMachine
 from tests.clusters.redis import OwnRedis
 from tests.contracts.broker import Place
@@ -33,6 +33,7 @@ class TestRedisMailboxMachine(RedisMailboxMachine.TestCase):  # type: ignore[mis
 
     @classmethod
     def setUpClass(cls) -> None:
+        skip_without_redis()
         cls.folder = tempfile.TemporaryDirectory()
         RedisMailboxMachine.server = OwnRedis(Path(cls.folder.name))
         RedisMailboxMachine.server.start()

@@ -38,6 +38,9 @@ class Host(Protocol):
     answers: Answers
 
     def now_ms(self) -> float: ...
+    def is_up(self) -> bool:
+        """Redis can be asked; when it can be again, `resend` is called."""
+
     def wake_up(self, partition: Partition) -> None:
         """Its turn to call comes with this turn of the event loop."""
 
@@ -245,8 +248,10 @@ class Partition:
             self._settle(call)
             self.call = None
             self.host.later(_RESET, self.begin_anew)
-        elif isinstance(error, Unanswered):
-            call.retry = True
+        else:
+            call.retry = call.retry or isinstance(error, Unanswered)
+            if self.host.is_up():  # only the way to this partition has changed
+                self.host.later(_RETRY, self.resend)
 
     def resend(self) -> None:
         """The same call again. After its lease Redis may have forgotten that it was done: then no put is repeated."""

@@ -176,6 +176,9 @@ class Partitions:
 
     # Redis comes, goes, is full
 
+    def is_up(self) -> bool:
+        return self._redis.up
+
     def up(self) -> None:
         if self._giving_up is not None:
             self._giving_up.cancel()
