@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from smart_router.api import messages
 from smart_router.app import Node, SmartRouter
 from smart_router.client import connect
 from smart_router.config.load import endpoint_settings
@@ -19,6 +20,7 @@ from smart_router.core.access import Identity, token_hash
 from smart_router.core.actions import Context
 from smart_router.core.senders import Senders
 from smart_router.errors import Refused
+from smart_router.stores.base import DeadLetterFilter
 from tests.api.nodes import ADMIN, AUTH, MONITOR, NOBODY, Answer, ask, bearer, running, settings_of
 from tests.fakes.clock import until
 
@@ -39,6 +41,10 @@ def routes() -> SmartRouter:
     async def slow(ctx: Context) -> None:
         await asyncio.sleep(0)
         ctx.publish(ctx.message.ids["agent"])
+
+    @app.any.on("stuck")
+    async def stuck(ctx: Context) -> None:
+        await asyncio.Event().wait()
 
     @app.any.on("fail")
     def fail(ctx: Context) -> None:
@@ -192,6 +198,17 @@ async def test_a_recipient_that_is_gone_for_good_is_said_at_once(node: Node) -> 
     await until(lambda: node.core.broker.statistics().waiting == 1)
     await node.core.broker.purge(BOT)
     assert ((await asking).status, (await asking).json["code"]) == (502, "reply_refused")
+
+
+async def test_a_route_that_takes_too_long_is_cut_and_its_message_kept(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(messages, "MAX_WAIT", 0.05)
+    answer = await say(node, type_="stuck")
+    assert (answer.status, answer.json["code"]) == (400, "route_error")
+    await until(lambda: node.core.store.statistics().dead_letters == 1)
+    (kept,) = await node.core.store.dead_letters(DeadLetterFilter())
+    assert (kept.id, kept.sender, kept.reason) == (answer.json["id"], ALICE, "route_error")
 
 
 # what is refused

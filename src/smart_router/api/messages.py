@@ -149,6 +149,8 @@ async def _route(core: Core, session: Session, sent: _Sent, raw: bytes) -> bytes
                 await waits
             return await answered
     except TimeoutError:
+        if answered.done() and not answered.cancelled():  # the route was cut, and its message is a dead letter
+            return answered.result()
         text = "It is not known yet whether the message is safe: send it again with the same `options.id`."
         raise Refused("busy", text) from None
 
