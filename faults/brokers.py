@@ -12,17 +12,17 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from tests.clusters.rabbit_cluster import RabbitCluster
 from tests.clusters.rabbitmq import OwnRabbit
 from tests.clusters.redis import OwnRedis
 from tests.clusters.redis_cluster import RedisCluster
 
-__all__ = ["OWN", "Broker", "open_broker"]
+__all__ = ["OWN", "Broker", "OpenBroker", "RabbitBroker", "open_broker"]
 
 OWN = ("rabbitmq", "redis", "redis-cluster")
 _PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379}
@@ -58,12 +58,15 @@ class Broker:
         raise NotImplementedError
 
 
-class _Rabbit(Broker):
+class RabbitBroker(Broker):
+    """A virtual host of a cluster of ours."""
+
     can_be_killed = True
 
-    def __init__(self, cluster: RabbitCluster) -> None:
-        super().__init__(cluster.url)
+    def __init__(self, cluster: RabbitCluster, vhost: str = "/") -> None:
+        super().__init__(cluster.url + quote(vhost, safe=""))
         self._cluster = cluster
+        self._vhost = vhost
 
     async def kill_one(self, rng: random.Random) -> None:
         (await asyncio.to_thread(self._leader, rng)).kill()
@@ -72,9 +75,10 @@ class _Rabbit(Broker):
         await asyncio.to_thread(self._cluster.repair)
 
     def _leader(self, rng: random.Random) -> OwnRabbit:
-        told = json.loads(self._cluster.alive.ctl("list_queues", "name", "type", "--formatter", "json"))
+        listed = ("list_queues", "--vhost", self._vhost, "name", "type", "--formatter", "json")
+        told = json.loads(self._cluster.alive.ctl(*listed))
         queues = [queue["name"] for queue in told if queue["type"] == "quorum"]
-        return self._cluster.leader_of(rng.choice(queues))
+        return self._cluster.leader_of(rng.choice(queues), self._vhost)
 
 
 class _Redis(Broker):
@@ -106,12 +110,15 @@ class _RedisCluster(Broker):
         await asyncio.to_thread(self._cluster.repair)
 
 
+OpenBroker = Callable[[str, Path], AbstractContextManager[Broker]]
+
+
 @contextmanager
 def open_broker(name: str, folder: Path) -> Iterator[Broker]:
     """One of `OWN`, running while the context is open, or what a URL says."""
     if name == "rabbitmq":
         with RabbitCluster(folder) as rabbits:
-            yield _Rabbit(rabbits)
+            yield RabbitBroker(rabbits)
     elif name == "redis":
         with OwnRedis(folder) as server:
             yield _Redis(server)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvloop
 
-from faults.brokers import OWN, Broker, open_broker
+from faults.brokers import OWN, Broker, OpenBroker, open_broker
 from faults.installation import open_installation
 from faults.report import table, write_page
 from faults.run import Outcome, run
@@ -24,10 +24,10 @@ _SHORT = ("mixed", "storm")
 _SECONDS_PER_BROKER_KILL = 20.0
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, open_broker: OpenBroker = open_broker) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = _options(given)
-    outcomes = uvloop.run(_all(options))
+    outcomes = uvloop.run(_all(options, open_broker))
     print(table(outcomes))
     for outcome in outcomes:
         for problem in outcome.problems:
@@ -91,7 +91,7 @@ def _impossible(scenario: str, broker: Broker) -> str | None:
     return None
 
 
-async def _all(options: argparse.Namespace) -> list[Outcome]:
+async def _all(options: argparse.Namespace, open_broker: OpenBroker) -> list[Outcome]:
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="smart-router-faults-") as temporary:
         for scenario in options.scenario:

@@ -12,7 +12,7 @@ from tests.deploy.haproxy import HaProxy, haproxy_program
 from tests.end_to_end.actors import POLLING, WEBSOCKET, Actor, Actors
 from tests.end_to_end.conftest import EXAMPLE
 from tests.processes import ServerProcess
-from tests.services import StartRedis
+from tests.services import StartRabbit, StartRedis
 
 __all__: list[str] = []
 
@@ -42,11 +42,9 @@ class Routers:
             self._running[number] = self._run(number)
 
 
-@pytest.fixture(params=["rabbitmq", "redis"])
+@pytest.fixture(params=["rabbit", "redis"])
 def broker(request: pytest.FixtureRequest) -> str:
-    if request.param == "rabbitmq":
-        return str(request.getfixturevalue("amqp_vhost"))
-    start: StartRedis = request.getfixturevalue("own_redis")
+    start: StartRabbit | StartRedis = request.getfixturevalue(f"own_{request.param}")
     return start().url
 
 
