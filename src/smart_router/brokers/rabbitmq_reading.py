@@ -17,7 +17,6 @@ import structlog
 from smart_router.amqp import ChannelClosed
 from smart_router.brokers.base import Consumer, End, Entry
 from smart_router.brokers.rabbitmq_channels import GONE, HELD, Feed, Feeds, Slot
-from smart_router.brokers.rabbitmq_line import BEHIND, Line
 from smart_router.brokers.rabbitmq_mailbox import Box, Lane, slot_of
 from smart_router.brokers.rabbitmq_marks import Marks
 from smart_router.brokers.rabbitmq_names import NORMAL
@@ -68,11 +67,9 @@ class Reading:
         self.wall_ms = host.wall_ms
         self.end = host.end
         self.watch = host.watch
-        self._line = Line(host.topology, host.now, host.spawn, self._consume)
 
     async def subscribe(self, box: Box, consumer: Consumer) -> RabbitSubscription:
         lane = box.lane(NORMAL)
-        pause = BEHIND if box.leaving else 0.0
         while box.leaving:
             await asyncio.gather(*box.leaving, return_exceptions=True)
         state = await self._host.topology.declare(lane)
@@ -83,7 +80,7 @@ class Reading:
             box.counted(state.messages)
         if box.policy.exclusive:
             try:
-                await self._line.take_turn(sub, lane, pause)
+                await self._consume(sub, lane, in_line=state.consumers > 0)
             except RouterError:
                 sub.close()
                 raise
@@ -187,18 +184,11 @@ class Reading:
             if whole and own:
                 for feed in own:
                     await self._host.feeds.give_up(feed)
-            await self._go(taps, slots)
+            await self._cancel_and_return(taps, slots)
             for feed in own:
                 feed.retire()
         finally:
             left.cancel()
-
-    async def _go(self, taps: list[Tap], slots: list[Slot]) -> None:
-        if not taps[0].lane.box.policy.exclusive:
-            await self._cancel_and_return(taps, slots)
-            return
-        async with self._line.leaving(taps[0].sub, taps[0].lane.queue, something=bool(slots)):
-            await self._cancel_and_return(taps, slots)
 
     async def _cancel_and_return(self, taps: list[Tap], slots: list[Slot]) -> None:
         late = [tap.late for tap in taps]
@@ -279,28 +269,23 @@ class Reading:
         asyncio.get_running_loop().call_later(_TURN, self._turn, tap, 0, _TURNS)
 
     def _turn(self, tap: Tap, before: int, turns: int) -> None:
-        """While something comes back, it is waited for; what leaves it no room goes behind it. Then all is in order."""
+        """While something comes back, it is waited for. Then all is put in the order of its making."""
         sub, arrived = tap.sub, tap.arrived or []
-        returned = [item for item in arrived if item[0]]
-        if sub.closed or (tap.in_line and len(arrived) >= sub.prefetch):
-            kept = [] if sub.closed else returned
-            self._turn_away([entry for redelivered, entry in arrived if sub.closed or not redelivered], tap)
-            tap.arrived = arrived = kept
-        if len(returned) > before and turns and not sub.closed:
-            asyncio.get_running_loop().call_later(_TURN, self._turn, tap, len(returned), turns - 1)
+        returned = sum(redelivered for redelivered, _ in arrived)
+        if returned > before and turns and not sub.closed and len(arrived) < sub.prefetch:
+            asyncio.get_running_loop().call_later(_TURN, self._turn, tap, returned, turns - 1)
             return
         tap.arrived = None
         sub.opening -= 1
+        if sub.closed:
+            for _, entry in arrived:
+                self.marks.gone_back(entry, seen=False)
+            self._host.spawn(self._return([slot_of(entry) for _, entry in arrived], tap.lane.queue))
+            return
         for _, entry in sorted(arrived, key=_made):
             slot_of(entry).order = next(self.order)
             sub.take(entry, tap.lane.priority)
         sub.pump()
-
-    def _turn_away(self, entries: list[Entry], tap: Tap) -> None:
-        for entry in entries:
-            self.marks.gone_back(entry, seen=False)
-        if entries:
-            self._host.spawn(self._return([slot_of(entry) for entry in entries], tap.lane.queue))
 
     # Lanes
 
@@ -352,13 +337,10 @@ class Reading:
         if sub.closed or lane.priority in sub.taps or not sub.prefetch:
             return
         with suppress(BrokerAway):
-            await self._host.topology.declare(lane)
-            if lane.priority in sub.taps:
-                return
-            if sub.box.policy.exclusive and lane.priority == NORMAL:
-                await self._line.take_turn(sub, lane)
-            else:
-                await self._consume(sub, lane, token=token)
+            state = await self._host.topology.declare(lane)
+            if lane.priority not in sub.taps:
+                in_line = sub.box.policy.exclusive and state.consumers > 0
+                await self._consume(sub, lane, token=token, in_line=in_line)
 
     async def resume(self) -> None:
         """The connection is back: every reader consumes again."""

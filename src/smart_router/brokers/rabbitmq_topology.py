@@ -6,7 +6,6 @@ exchange (direct, durable) per (sub-)endpoint ─routing key─► queue per lan
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -110,26 +109,6 @@ class Topology:
                 raise
             return None
 
-    # What nodes must know of a mailbox's readers and RabbitMQ does not tell: an exclusive queue stands for it, and goes
-    # with its connection.
-
-    async def mark(self, queue: str, what: str) -> None:
-        async with self._channel() as channel:
-            await channel.declare_queue(_mark(queue, what), exclusive=True, auto_delete=False)
-
-    async def unmark(self, queue: str, what: str) -> None:
-        async with self._channel() as channel:
-            await channel.delete_queue(_mark(queue, what))
-
-    async def is_marked(self, queue: str, what: str) -> bool:
-        """By this node or another."""
-        try:
-            return await self.state(_mark(queue, what)) is not None
-        except ChannelClosed as error:
-            if error.reply_code != _LOCKED:
-                raise
-            return True
-
     async def unbind(self, lane: Lane) -> None:
         async with self._channel() as channel:
             await channel.unbind(lane.queue, lane.exchange.decode(), lane.key.decode())
@@ -156,7 +135,3 @@ class Topology:
             await channel.declare_queue(name, durable=True, arguments=arguments)
             await channel.bind(name, name, "")
         self._exchanges.add(name.encode())
-
-
-def _mark(queue: str, what: str) -> str:
-    return f"smart-router.{what}.{hashlib.blake2b(queue.encode(), digest_size=16).hexdigest()}"
