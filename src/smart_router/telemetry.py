@@ -104,7 +104,7 @@ LOG_EVENTS: Final[dict[str, str]] = {
     "redis_back": "Redis answers again",
     "redis_full": "Redis takes no messages (maxmemory, or its disk): told once per outage",
     "redis_has_room": "Redis takes messages again",
-    "redis_persistence": "what Redis keeps when it ends is less than `durable` says",
+    "redis_setup": "what Redis keeps when it ends is less than `durable` says, or its clock is another",
     "redis_refused": "Redis refused a call in a way that sending it again does not cure: told once",
     "question_unanswered": "another node did not answer in time",
     "node_failed": "the node cannot go on; it ends with status 1",

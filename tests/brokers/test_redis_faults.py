@@ -9,12 +9,13 @@ from faults.proxy import Proxy, Silence
 from smart_router.brokers.base import End, MailboxPolicy, PutResult
 from smart_router.brokers.redis import RedisBroker
 from smart_router.brokers.redis_options import tag_of
+from smart_router.clock import SystemClock
 from smart_router.errors import BrokerAway, ConfigError
 from smart_router.redis.client import Redis
 from smart_router.redis.url import RedisUrl
 from tests.brokers.redis_place import RedisPlace
 from tests.clusters.redis import OwnRedis
-from tests.contracts.broker import BOX, EXCLUSIVE, Bench, Reader, until
+from tests.contracts.broker import BOX, EXCLUSIVE, Bench, FakeClock, Reader, until
 from tests.services import StartRedis
 
 
@@ -290,8 +291,21 @@ async def test_what_redis_keeps_is_told_at_the_start(own_redis: StartRedis, argu
     broker._on_warning = warnings.append
     await broker.open()
     await broker.close()
+    warnings = [warning for warning in warnings if "clock" not in warning]  # the fake one is far away
     assert len(warnings) == bool(told)
     assert all(told in warning for warning in warnings)
+
+
+async def test_a_clock_that_differs_is_told_at_the_start(own_redis: StartRedis) -> None:
+    server = await asyncio.to_thread(own_redis)
+    warnings: list[str] = []
+    for clock in (FakeClock(), SystemClock()):
+        url = RedisUrl(RedisPlace(server.url, [server]).url)
+        broker = RedisBroker(url, clock, on_warning=warnings.append)
+        await broker.open()
+        await broker.close()
+        assert len(warnings) == 1
+    assert "apart" in warnings[0]
 
 
 async def test_limits_of_a_mailbox_hold_for_all_nodes_together(nodes: Nodes) -> None:

@@ -31,7 +31,7 @@ from smart_router.brokers.redis_operations import Operations
 from smart_router.brokers.redis_options import RedisOptions
 from smart_router.brokers.redis_partition import Partition
 from smart_router.brokers.redis_partitions import Partitions
-from smart_router.brokers.redis_persistence import look_at_persistence
+from smart_router.brokers.redis_persistence import look_at_clock, look_at_persistence
 from smart_router.brokers.redis_puts import Puts
 from smart_router.clock import Clock
 from smart_router.errors import BrokerAway
@@ -102,6 +102,7 @@ class RedisBroker(Operations):
         await self.redis.open()
         try:
             await look_at_persistence(self.redis, self._warn)
+            await look_at_clock(self.redis, self._clock.wall_ms, self._warn)
             await self.partitions.begin()
         except BaseException:
             await self.redis.close()
@@ -123,7 +124,7 @@ class RedisBroker(Operations):
         self._loop.call_exception_handler({"message": "a callback of the Redis broker raised", "exception": error})
 
     def _warn(self, text: str) -> None:
-        self._log.warning("redis_persistence", reason=text)
+        self._log.warning("redis_setup", reason=text)
         self._on_warning(text)
 
     async def close(self) -> None:

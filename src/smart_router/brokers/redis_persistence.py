@@ -1,4 +1,4 @@
-"""What this Redis keeps when it ends: told at the start, because `durable` cannot be more than that."""
+"""What this Redis keeps when it ends, and its clock: told at the start; `durable` cannot be more than that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Final
 from smart_router.errors import StorageError
 from smart_router.redis.client import Redis
 
-__all__ = ["look_at_persistence"]
+__all__ = ["look_at_clock", "look_at_persistence"]
+
+_APART: Final = 5.0
+"""Seconds between two clocks that are no accident any more."""
 
 _EVICTING: Final = (
     "Redis' maxmemory-policy is {value}: at `maxmemory` it throws accepted messages away; set it to noeviction"
@@ -26,6 +29,17 @@ _SYNC: Final = {
     "no": "Redis leaves it to the system when its log reaches the disk (appendfsync no): it outlives kill -9, but a"
     " power cut may lose half a minute's messages",
 }
+
+
+async def look_at_clock(redis: Redis, wall_ms: Callable[[], int], warn: Callable[[str], None]) -> None:
+    """Messages expire by the nodes' clocks: one that differs from Redis' own is told."""
+    seconds, micros = await redis.call("0", "TIME")
+    apart = wall_ms() / 1000 - int(seconds) - int(micros) / 1e6
+    if abs(apart) > _APART:
+        text = (
+            f"this node's clock and Redis' are {abs(apart):.0f} s apart: messages expire too early or too late; use NTP"
+        )
+        warn(text)
 
 
 async def look_at_persistence(redis: Redis, warn: Callable[[str], None]) -> None:
