@@ -34,6 +34,9 @@ CLIENT_FRAMES: st.SearchStrategy[plain.ClientFrame] = st.one_of(
     st.builds(plain.Send, TEXT, RAW, st.none() | NUMBERS, ATTACHMENTS),
     st.builds(plain.Ack, upto=POSITIVE),
     st.builds(plain.Ack, n=POSITIVE),
+    st.builds(plain.Ack, n=POSITIVE, reply=RAW),
+    st.builds(plain.Read, TEXT, st.none() | NUMBERS),
+    st.builds(plain.Reply, TEXT, RAW, st.none() | NUMBERS),
     st.builds(plain.Nack, POSITIVE, TEXT),
     st.builds(plain.Refresh, TEXT, st.none() | NUMBERS),
     st.builds(plain.Ping),
@@ -108,10 +111,13 @@ def test_op_may_stand_anywhere() -> None:
         (b'{"op":"secret"}', "unknown `op`"),
         (b'{"op":"deliver","n":1,"type":"t","message":{}}', "unknown `op`"),
         (b'{"op":"ping","secret":1}', "`ping` takes {}"),
-        (b'{"op":"ack"}', "{upto} or {n}"),
-        (b'{"op":"ack","n":1,"upto":1}', "{upto} or {n}"),
-        (b'{"op":"ack","upto":-1}', "{upto} or {n}"),
-        (b'{"op":"ack","upto":9007199254740992}', "{upto} or {n}"),
+        (b'{"op":"ack"}', r"{upto} or {n, reply\?}"),
+        (b'{"op":"ack","n":1,"upto":1}', r"{upto} or {n, reply\?}"),
+        (b'{"op":"ack","upto":-1}', r"{upto} or {n, reply\?}"),
+        (b'{"op":"ack","upto":9007199254740992}', r"{upto} or {n, reply\?}"),
+        (b'{"op":"ack","upto":1,"reply":null}', r"{upto} or {n, reply\?}"),
+        (b'{"op":"read"}', "`read` takes {id, ref"),
+        (b'{"op":"reply","to":"m"}', "`reply` takes {to, payload, ref"),
         (b'{"op":"nack","n":0}', "`nack` takes"),
         (b'{"op":"send","type":"t"}', "`send` takes"),
         (b'{"op":"send","type":"t","message":NaN}', "`send` takes|one JSON object"),
@@ -195,6 +201,13 @@ def test_an_event_of_socketio_becomes_a_frame() -> None:
 
 def test_a_nack_in_the_words_of_socketio() -> None:
     assert bytes(plain.Nack(1, "später").answer()) == '{"nack":"später"}'.encode()
+
+
+def test_a_reply_and_a_mark_in_the_words_of_socketio() -> None:
+    assert plain.Ack(n=1).answer() == ()
+    assert plain.Ack(n=1, reply=msgspec.Raw(b"[1]")).answer() == (msgspec.Raw(b'{"reply":[1]}'),)
+    assert plain.Read("m").event() == ("read", msgspec.Raw(b'{"id":"m"}'))
+    assert plain.Reply("m", msgspec.Raw(b"null")).event() == ("reply", msgspec.Raw(b'{"to":"m","payload":null}'))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ An endpoint with a route of its own for such a name keeps it: then it is a messa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -17,8 +17,9 @@ from smart_router.core.router import Reply
 from smart_router.core.services import Core
 from smart_router.core.sessions import Session
 from smart_router.core.sight import check_sight
-from smart_router.errors import RouterError
-from smart_router.gateways.actor_data import Status, read_actors, read_argument
+from smart_router.errors import Refused, RouterError
+from smart_router.gateways.actor_data import Status, nack_of, read_actors, read_argument
+from smart_router.gateways.actor_marks import FORM, reply_of, say
 
 __all__ = ["ActorEvents"]
 
@@ -45,7 +46,7 @@ class ActorEvents:
     @staticmethod
     def is_question(name: str) -> bool:
         """It is for `ask`, not for `tell`."""
-        return name in _ASKED
+        return name in _ASKED or name in FORM
 
     def tell(self, session: Session, name: str, args: Sequence[msgspec.Raw]) -> None:
         """Raises Refused."""
@@ -67,6 +68,9 @@ class ActorEvents:
 
     async def _answer(self, session: Session, name: str, args: Sequence[msgspec.Raw]) -> bytes:
         core = self._core
+        if name in FORM:
+            await say(core.feedback.marks, session, name, args)
+            return b"{}"
         watching = core.watching
         actors = read_actors(args, MAX_ASKED)
         if name == "unwatch":
@@ -79,3 +83,37 @@ class ActorEvents:
         else:
             found = await watching.presences.of_many(actors)
         return _encode({"presence": found})
+
+    def answered(
+        self,
+        session: Session,
+        ack_id: int,
+        args: Sequence[msgspec.Raw],
+        attachments: tuple[bytes, ...],
+        run: Callable[[Awaitable[None]], None],
+    ) -> None:
+        """The application's answer to a delivery, which may hold its reply. `run`: what takes longer, in a task."""
+        if (reply := reply_of(args)) is not None:
+            waits = self._replied(session, ack_id, reply, attachments)
+            if waits is not None:
+                run(waits)
+        self._core.delivery.answered(session, ack_id, nack_of(args))
+
+    def _replied(
+        self, session: Session, ack_id: int, reply: bytes, attachments: tuple[bytes, ...]
+    ) -> Awaitable[None] | None:
+        try:
+            if attachments:
+                raise Refused("unsupported", "A reply has no binary parts.")
+            waits = self._core.feedback.marks.acknowledged(session, ack_id, reply)
+        except RouterError as error:
+            session.link.fail(error)
+            return None
+        return _told(session, waits) if waits is not None else None
+
+
+async def _told(session: Session, waits: Awaitable[None]) -> None:
+    try:
+        await waits
+    except RouterError as error:
+        session.link.fail(error)

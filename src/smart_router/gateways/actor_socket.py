@@ -23,7 +23,8 @@ from smart_router.core.limits import Rate
 from smart_router.core.registration import USUAL, Registration
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
-from smart_router.gateways.actor_data import Token, nack_of
+from smart_router.gateways.actor_data import Token
+from smart_router.gateways.actor_marks import is_mark
 from smart_router.gateways.base import CloseReason, Socket
 from smart_router.message import ACTOR_ID, decode_envelope
 from smart_router.protocols.socketio import take_attachments
@@ -115,6 +116,7 @@ class ActorSocket:
         if isinstance(old, ActorSocket) and old is not self:
             old.session = None
             old.cut()
+        self._actors.core.feedback.replies.abandon(session)
         self.session = session
         self._permit(session, as_actor(self.identity, session.actor))
         try:
@@ -205,9 +207,7 @@ class ActorSocket:
     # from the gateway: events
 
     def event(self, name: str, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...], ack_id: int | None) -> None:
-        if self._state is _State.IDENTIFIED and not self._busy and not self._waiting:
-            self._handle(name, args, attachments, ack_id)
-        elif self._busy or self._state is _State.ATTACHING:
+        if self._busy or self._state is _State.ATTACHING:
             self._wait_turn((name, args, attachments, ack_id))
         else:
             self._handle(name, args, attachments, ack_id)
@@ -257,9 +257,9 @@ class ActorSocket:
             self._answer(functools.partial(self._refresh, args), ack_id)
         elif session is None:
             self._who_are_you(name, args, ack_id)
-        elif name in self._own:
+        elif name in self._own or is_mark(name, args):
             self._heard(session)
-            self._own_event(session, name, args, ack_id)
+            self._own_event(session, name, () if attachments else args, ack_id)
         else:
             self._heard(session)
             raw = bytes(args[0]) if args else b"null"
@@ -350,7 +350,7 @@ class ActorSocket:
     def acknowledgement(self, ack_id: int, args: Sequence[msgspec.Raw], attachments: tuple[bytes, ...]) -> None:
         if self.session is not None:
             self._heard(self.session)
-            self._actors.core.delivery.answered(self.session, ack_id, nack_of(args))
+            self._actors.events.answered(self.session, ack_id, args, attachments, self._actors.run)
 
     def heartbeat(self) -> None:
         if self.session is not None:
@@ -360,9 +360,8 @@ class ActorSocket:
         return self._actors.core.delivery.mark(self.session) if self.session is not None else 0
 
     def confirm(self, mark: int) -> None:
-        session = self.session
-        if session is not None:
-            self._actors.core.delivery.confirm(session, mark)
+        if self.session is not None:
+            self._actors.core.delivery.confirm(self.session, mark)
 
     def writable(self, ok: bool) -> None:
         if self.session is not None:
@@ -371,10 +370,11 @@ class ActorSocket:
     def closed(self, by_client: bool) -> None:
         self._state = _State.CLOSED
         session, self.session = self.session, None
-        if session is None:
-            return
-        self._actors.core.tokens.discard(session)
-        self._actors.core.delivery.detach(session, resumable=not by_client)
+        if session is not None:
+            core = self._actors.core
+            core.tokens.discard(session)
+            core.feedback.replies.abandon(session)
+            core.delivery.detach(session, resumable=not by_client)
 
     # core.sessions.Link
 

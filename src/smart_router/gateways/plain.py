@@ -30,7 +30,9 @@ from smart_router.protocols.plain import (
     Identify,
     Nack,
     Ping,
+    Read,
     Refresh,
+    Reply,
     Send,
     choose_subprotocol,
     decode_client,
@@ -201,7 +203,10 @@ class PlainSocket:
                 if handler is not None and self._mode == "received":
                     handler.confirm(upto)
             case Ack(n=n) if handler is not None:
-                handler.acknowledgement(n, (), ())
+                handler.acknowledgement(n, frame.answer(), ())
+            case Read(ref=ref) | Reply(ref=ref) if handler is not None:
+                name, argument = frame.event()
+                handler.event(name, (argument,), (), ref)
             case Nack(n=n, reason=reason) if handler is not None:
                 handler.acknowledgement(n, (msgspec.Raw(_encode({"nack": reason})),), ())
             case Identify():

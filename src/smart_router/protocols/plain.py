@@ -32,7 +32,9 @@ __all__ = [
     "Nack",
     "Ping",
     "Pong",
+    "Read",
     "Refresh",
+    "Reply",
     "Resume",
     "Send",
     "ServerFrame",
@@ -96,10 +98,16 @@ class Ack(_FromClient, tag="ack"):
 
     upto: Number = 0
     n: Number = 0
+    reply: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """With `n`: to who asked for one."""
 
     def __post_init__(self) -> None:
-        if (self.upto > 0) == (self.n > 0):
+        if (self.upto > 0) == (self.n > 0) or (self.upto and self.reply is not msgspec.UNSET):
             raise ValueError
+
+    def answer(self) -> tuple[msgspec.Raw, ...]:
+        """The acknowledgement of a Socket.IO client that says the same."""
+        return () if self.reply is msgspec.UNSET else (msgspec.Raw(b'{"reply":%b}' % bytes(self.reply)),)
 
 
 class Nack(_FromClient, tag="nack"):
@@ -109,6 +117,29 @@ class Nack(_FromClient, tag="nack"):
     def answer(self) -> msgspec.Raw:
         """The same as the acknowledgement of a Socket.IO client says it: `{"nack": reason}`."""
         return msgspec.Raw(_encode({"nack": self.reason}))
+
+
+class Read(_FromClient, tag="read"):
+    """The application's user has read the message with this id."""
+
+    id: str
+    ref: Number | None = None
+
+    def event(self) -> tuple[str, msgspec.Raw]:
+        """Name and argument of the event by which a Socket.IO client says the same."""
+        return "read", msgspec.Raw(_encode({"id": self.id}))
+
+
+class Reply(_FromClient, tag="reply"):
+    """To the message with the id `to`, whose sender waits for it."""
+
+    to: str
+    payload: msgspec.Raw
+    ref: Number | None = None
+
+    def event(self) -> tuple[str, msgspec.Raw]:
+        """As `Read.event`."""
+        return "reply", msgspec.Raw(_encode({"to": self.to, "payload": self.payload}))
 
 
 class Refresh(_FromClient, tag="refresh"):
@@ -169,14 +200,16 @@ class Pong(_FromServer, tag="pong"):
     pass
 
 
-ClientFrame: TypeAlias = Identify | Send | Ack | Nack | Refresh | Ping
+ClientFrame: TypeAlias = Identify | Send | Ack | Nack | Read | Reply | Refresh | Ping
 ServerFrame: TypeAlias = WhoAreYou | Hello | Deliver | Answer | Error | Pong
 
 _CLIENT_OPS: Final = {
     "identify": "{actor, token?, acks?, resume?: {pid, offset?}, daemon?, status?, metadata?, lease?}",
     "send": "{type, message, ref?, attachments?: base64 texts}",
-    "ack": "{upto} or {n}",
+    "ack": "{upto} or {n, reply?}",
     "nack": "{n, reason?}",
+    "read": "{id, ref?}",
+    "reply": "{to, payload, ref?}",
     "refresh": "{token, ref?}",
     "ping": "{}",
 }
