@@ -66,7 +66,7 @@ async def test_the_description_names_what_exists_and_nothing_else(node: Node) ->
         "/healthz", "/readyz", "/metrics", "/check", "/nodes", "/revocations",
         "/dead-letters", "/dead-letters/{id}", "/dead-letters/replay", "/dead-letters/purge",
         "/mailboxes", "/mailbox", "/mailbox/messages", "/mailbox/requeue",
-        "/sessions", "/sessions/{id}", "/actor", "/messages",
+        "/sessions", "/sessions/{id}", "/actor", "/messages", "/presence",
     }  # fmt: skip
     for path, methods in paths.items():
         for method in methods:

@@ -1,7 +1,7 @@
 """The HTTP API of a node, an ASGI application without a life of its own: what it shows is the core's.
 
 request ─► Litestar ─┬─ /healthz /readyz /metrics /check /nodes /revocations /openapi.json
-                     ├─ /dead-letters /mailboxes /mailbox /sessions /actor /messages
+                     ├─ /dead-letters /mailboxes /mailbox /sessions /actor /messages /presence
                      └─ every other path: a file read at the start, or 404
 whatever goes wrong ─► application/problem+json
 """
@@ -24,6 +24,7 @@ from smart_router.api.mailboxes import mailbox_routes
 from smart_router.api.messages import message_routes
 from smart_router.api.metrics import metrics_routes
 from smart_router.api.nodes import node_routes
+from smart_router.api.presence import presence_routes
 from smart_router.api.problems import EXCEPTION_HANDLERS, SAFE_HEADERS
 from smart_router.api.revocations import revocation_routes
 from smart_router.api.sessions import session_routes
@@ -64,6 +65,7 @@ def create_api(
         *mailbox_routes(core, callers),
         *session_routes(core, callers),
         *message_routes(core, callers),
+        *presence_routes(core, callers),
     ]
     files = {**(page or {}), **(read_folder(static) if static is not None else {}), "openapi.json": describe(routes)}
     api = Litestar(
