@@ -176,6 +176,32 @@ async def test_priority_lanes_have_the_reader_of_their_mailbox(bench: Bench, pla
         two.close()
 
 
+async def test_nobody_holds_a_lane_s_token_for_too_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ closes the channel of who does."""
+    monkeypatch.setattr("smart_router.brokers.rabbitmq_reading.TOKEN_HELD", 0.05)
+    reader, _ = await bench.read(policy=EXCLUSIVE)
+    await bench.put(priority=9, policy=EXCLUSIVE)
+    await reader.has(1)
+    assert isinstance(bench.broker, RabbitBroker)
+    (sub,) = bench.broker.boxes[BOX].subs
+    first = sub.taps[9].token
+    await until(lambda: sub.taps[9].token not in (None, first))
+    await bench.put(priority=9, policy=EXCLUSIVE)
+    assert await reader.has(2) == ids(1, 2)
+
+
+async def test_dead_letters_are_taken_again_when_their_queue_was_deleted(
+    bench: Bench, place: RabbitPlace, operator: Channel
+) -> None:
+    assert isinstance(bench.broker, RabbitBroker)
+    dead, topology = names(place).dead, bench.broker.topology
+    await operator.delete_queue(dead)
+    while not ((state := await topology.state(dead)) and state.consumers):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    await bench.put(expires_at=place.clock.wall_ms() + 20)
+    await bench.has_ended(("m1", End.EXPIRED, "ttl"))
+
+
 async def test_lanes_are_found_by_a_node_that_starts_later(bench: Bench) -> None:
     await bench.put(priority=9)
     await bench.put(priority=1)

@@ -6,14 +6,18 @@ mailbox ─(expired, maxlen, delivery_limit)─► prefix#dead ─► on_end ─
 from __future__ import annotations
 
 import itertools
-from typing import Final, Protocol
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 from smart_router.brokers.base import End, Entry, MailboxPolicy
 from smart_router.brokers.rabbitmq_channels import Feed, Feeds, Slot
 from smart_router.brokers.rabbitmq_mailbox import Box
 from smart_router.brokers.rabbitmq_names import Names
 from smart_router.brokers.rabbitmq_tap import foreign
+from smart_router.brokers.rabbitmq_topology import Topology
 from smart_router.brokers.rabbitmq_wire import Arrival, death_of, decode
+from smart_router.errors import BrokerAway
 
 __all__ = ["DeadLetters", "DeadLettersHost"]
 
@@ -32,7 +36,10 @@ class DeadLettersHost(Protocol):
     boxes: dict[str, Box]
     feeds: Feeds
     names: Names
+    topology: Topology
     order: itertools.count[int]
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> object: ...
 
     def wall_ms(self) -> int: ...
 
@@ -51,8 +58,9 @@ class DeadLetters:
         self.tag = ""
 
     async def consume(self) -> None:
-        feed = await self._host.feeds.pick()
-        await feed.consume(self, self._host.names.dead, _PREFETCH)
+        if not self.tag:
+            feed = await self._host.feeds.pick()
+            await feed.consume(self, self._host.names.dead, _PREFETCH)
 
     def deliver(
         self, tag: int, redelivered: bool, exchange: bytes, routing_key: bytes, properties: bytes, body: bytes
@@ -77,8 +85,14 @@ class DeadLetters:
         host.end(entry, *_end_of(arrival, properties))
 
     def lost(self) -> None:
-        """Its channel is gone; with the connection it is consumed again."""
+        """Its channel is gone, or its queue. Without a connection it begins again with the next one."""
         self.tag = ""
+        self._host.spawn(self._again())
+
+    async def _again(self) -> None:
+        with suppress(BrokerAway):
+            await self._host.topology.dead_letters()
+            await self.consume()
 
 
 def _end_of(arrival: Arrival, properties: bytes) -> tuple[End, str]:

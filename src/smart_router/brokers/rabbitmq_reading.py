@@ -25,7 +25,9 @@ from smart_router.brokers.rabbitmq_tap import Tap
 from smart_router.brokers.rabbitmq_topology import Topology
 from smart_router.errors import BrokerAway, RouterError
 
-__all__ = ["Reading", "ReadingHost"]
+__all__ = ["TOKEN_HELD", "Reading", "ReadingHost"]
+
+TOKEN_HELD: Final = 480.0  # s
 
 _LANE_PATIENCE: Final = 1.0
 _AT_ONCE: Final = 16
@@ -295,12 +297,23 @@ class Reading:
         if tap.left:
             slot.feed.give_back([slot])
         elif known is not None:
-            before, known.token = known.token, slot
+            before = known.token
+            self._hold(known, slot)
             if before is not None and not before.feed.dead:
                 before.feed.ack(before)
         else:
             sub.opening += 1
             self._host.spawn(self._open_lane(sub, slot, priority))
+
+    def _hold(self, tap: Tap, token: Slot) -> None:
+        """Not for longer than RabbitMQ lets anybody hold a message: then it is given back, and comes again."""
+        tap.token = token
+        asyncio.get_running_loop().call_later(TOKEN_HELD, self._renew, tap, token)
+
+    def _renew(self, tap: Tap, token: Slot) -> None:
+        if tap.token is token and not tap.left and not token.feed.dead:
+            tap.token = None
+            token.feed.give_back([token])
 
     async def _open_lane(self, sub: RabbitSubscription, token: Slot, priority: int) -> None:
         """What waits there first is waited for, so that it is considered before what waits in lower lanes."""
@@ -313,6 +326,7 @@ class Reading:
                 _give_back([token])
             else:
                 tap = await self._consume(sub, lane, token=token)
+                self._hold(tap, token)
                 if state.messages and not tap.active:
                     tap.first = asyncio.Event()
                     with suppress(TimeoutError):

@@ -21,7 +21,7 @@ DELIVERY_LIMIT: Final = 1000
 """Of every quorum queue: with a limit, what comes back stands first; without, last (RabbitMQ 3.10; 4.x: 20)."""
 
 DEAD_LETTERS: Final = 100_000
-_NOT_FOUND, _LOCKED, _PRECONDITION = 404, 405, 406
+_NOT_FOUND, _PRECONDITION = 404, 406
 _CHANNELS: Final = 4
 
 
