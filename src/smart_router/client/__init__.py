@@ -3,7 +3,7 @@
 from smart_router.client.client import Client, ClientStatistics, connect
 from smart_router.client.errors import Closed
 from smart_router.client.keeper import Token, World
-from smart_router.client.message import Accepted, Binary, Message
+from smart_router.client.message import Accepted, Binary, Message, Receipt, Reply
 from smart_router.client.settings import ClientSettings
 from smart_router.errors import ProtocolError, Refused
 
@@ -16,7 +16,9 @@ __all__ = [
     "Closed",
     "Message",
     "ProtocolError",
+    "Receipt",
     "Refused",
+    "Reply",
     "Token",
     "World",
     "connect",

@@ -11,21 +11,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from smart_router.client.errors import Closed
 from smart_router.client.inbox import InboxStatistics
 from smart_router.client.keeper import Account, Keeper, OnError, Token, World
-from smart_router.client.message import Accepted, Message, encode_message
+from smart_router.client.message import Accepted, Message, Reply, encode_message
 from smart_router.client.outbox import OutboxStatistics
 from smart_router.client.settings import ClientSettings
+from smart_router.errors import ProtocolError, Refused
 
 __all__ = ["Client", "ClientStatistics", "connect"]
 
 _DEFAULTS = ClientSettings()
 _WORLD = World()
+_GRACE = 1.0
+"""s that a request waits longer than the router does, whose answer says more."""
 
 
 class ClientStatistics(NamedTuple):
@@ -137,6 +140,39 @@ class Client:
             type, *encode_message(ids, payload, metadata, dict(options) if options else msgspec.UNSET)
         )
 
+    async def request(
+        self,
+        to: str | Mapping[str, object],
+        type: str,
+        payload: object = msgspec.UNSET,
+        *,
+        timeout: float = 30.0,
+        metadata: object = msgspec.UNSET,
+        options: Mapping[str, object] | None = None,
+    ) -> Reply:
+        """Sends, and returns the recipient's reply; waits through cuts, `timeout` seconds in all.
+
+        `to`: an address, which goes to the route as `ids.to`, or the `ids`. A recipient that is away for longer does
+        not get it any more, unless `options` has another `ttl`. Refused: `reply_timeout`, `reply_refused` (it ended
+        other than delivered), `no_recipient`, or as `send`; Closed.
+        """
+        ids = {"to": to} if isinstance(to, str) else to
+        asked = self._keyed({"reply": timeout, "ttl": timeout, **(options or {})})
+        future = self._open().outbox.send(type, *encode_message(ids, payload, metadata, asked))
+        try:
+            async with asyncio.timeout(timeout + _GRACE):
+                answer = await future
+        except TimeoutError:
+            raise Refused("reply_timeout", "no reply came in time; the message may still be delivered") from None
+        return _replied(answer)
+
+    async def mark_read(self, message: Message | str) -> None:
+        """Tells its sender, if it asked for that, that the message (or its id) was read. Acknowledge it before.
+
+        Refused `unknown_message`: its sender did not ask, or it came more than an hour ago.
+        """
+        await self._open().outbox.read(message if isinstance(message, str) else message.id)
+
     async def receive(self) -> Message:
         """The next message. Closed, with the reason as its cause, when none will come any more."""
         if self._keeper is None:
@@ -196,6 +232,20 @@ class Client:
 def _accepted(answer: bytes) -> Accepted:
     told = msgspec.json.decode(answer, type=_AcceptedAnswer)
     return Accepted(told.id, told.status)
+
+
+def _replied(answer: bytes) -> Reply:
+    try:
+        told = msgspec.json.decode(answer, type=_Replied)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ProtocolError("the server sent a reply of another shape") from error
+    return Reply(told.reply, told.sender, told.id)
+
+
+class _Replied(msgspec.Struct, gc=False):
+    id: str
+    reply: Any
+    sender: str = msgspec.field(name="from")
 
 
 class _AcceptedAnswer(msgspec.Struct, gc=False):

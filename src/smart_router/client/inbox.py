@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
+
+import msgspec
 
 from smart_router.client.dedup import Seen
 from smart_router.client.errors import Closed
@@ -35,6 +38,8 @@ class Inbox:
     def __init__(self, settings: ClientSettings, wake: asyncio.Event) -> None:
         self.offset: str | None = None
         """Of the last message taken that had one: where a resumed session goes on."""
+        self.reply: Callable[[str, msgspec.Raw], Awaitable[bytes]]
+        """Takes a reply to the router; the outbox's."""
         self._limit = settings.inbox_messages
         self._seen = Seen(settings.dedup_keys)
         self._wake = wake
@@ -65,7 +70,7 @@ class Inbox:
         await self._room.wait()
 
     def put(self, deliver: Deliver) -> None:
-        self._queue.append(Message(deliver, self._settle, self._epoch))
+        self._queue.append(Message(deliver, self._settle, self._epoch, self._reply))
         if len(self._queue) >= self._limit:
             self._room.clear()
         self._changed.set()
@@ -114,6 +119,9 @@ class Inbox:
         if message.epoch == self._epoch:
             self._answers.append(Ack(n=message.n) if reason is None else Nack(message.n, reason))
             self._wake.set()
+
+    async def _reply(self, message: Message, payload: msgspec.Raw) -> None:
+        await self.reply(message.id, payload)
 
     def due(self) -> bytes | None:
         """The next confirmation to write: one for all taken since the last, or one answer of the application."""

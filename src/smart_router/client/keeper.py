@@ -61,6 +61,7 @@ class Keeper:
         wake = asyncio.Event()
         self.inbox = Inbox(settings, wake)
         self.outbox = Outbox(settings, wake)
+        self.inbox.reply = self.outbox.reply
         self.ready = asyncio.Event()
         """Set at the first `hello`, and stays."""
         self.hello: Hello | None = None

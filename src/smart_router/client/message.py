@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -12,7 +12,7 @@ from smart_router.client.dedup import Key
 from smart_router.errors import ProtocolError
 from smart_router.protocols.plain import Deliver
 
-__all__ = ["Accepted", "Binary", "Message", "encode_message"]
+__all__ = ["Accepted", "Binary", "Message", "Receipt", "Reply", "encode_message"]
 
 T = TypeVar("T")
 
@@ -22,6 +22,27 @@ class Accepted(NamedTuple):
 
     id: str
     status: str
+
+
+class Reply(NamedTuple):
+    """The recipient's answer to a request. `id`: of the request, the router's."""
+
+    payload: Any
+    sender: str
+    id: str
+
+
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What has become of a message at one recipient (`options.receipt`).
+
+    `status`: `queued`, `delivered`, `read`, or how it ended otherwise, with the `reason`. `at`: ms since 1970 UTC.
+    """
+
+    message: str
+    to: str
+    status: str
+    reason: str
+    at: int
 
 
 class Binary:
@@ -54,8 +75,14 @@ _decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
 class Message:
     """A message as it was received. What the sender put in is decoded when it is first looked at."""
 
-    def __init__(self, deliver: Deliver, answer: Callable[[Message, str | None], None], epoch: int) -> None:
-        """`answer`: takes the application's. `epoch`: the connection it came on. ProtocolError if it is no message."""
+    def __init__(
+        self,
+        deliver: Deliver,
+        answer: Callable[[Message, str | None], None],
+        epoch: int,
+        reply: Callable[[Message, msgspec.Raw], Awaitable[None]],
+    ) -> None:
+        """`answer`, `reply`: take the application's. `epoch`: the connection it came on. ProtocolError: no message."""
         try:
             envelope = _decode_envelope(deliver.message)
         except (msgspec.MsgspecError, UnicodeError) as error:
@@ -81,6 +108,7 @@ class Message:
         self.key = Key.of(envelope.sender, envelope.options.id, deliver.type, envelope.id)
         self._envelope = envelope
         self._answer = answer
+        self._reply = reply
 
     @cached_property
     def metadata(self) -> Any:
@@ -96,6 +124,19 @@ class Message:
     def payload_as(self, type: type[T]) -> T:
         """The payload as a type that msgspec knows (Struct, dataclass, TypedDict, …), or msgspec.ValidationError."""
         return msgspec.json.decode(self._envelope.payload, type=type)
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What the router tells of an earlier message of ours; None: this is a message like any other."""
+        return self.payload_as(Receipt) if self.type == "receipt" and self.sender == "router" else None
+
+    async def reply(self, payload: object = None) -> None:
+        """To the sender, who waits for it; also acknowledges where that is needed. Waits through cuts.
+
+        Refused `unknown_message`: nobody waits, or not any more. TypeError for what JSON cannot hold, bytes too.
+        """
+        await self._reply(self, msgspec.Raw(msgspec.json.encode(payload)))
+        self.ack()
 
     def ack(self) -> None:
         """Processed: it is never delivered again. Does nothing where the endpoint does not ask for it (`needs_ack`)."""

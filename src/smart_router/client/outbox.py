@@ -17,7 +17,7 @@ import msgspec
 from smart_router.client.errors import Closed, read_error, refused
 from smart_router.client.settings import ClientSettings
 from smart_router.errors import ProtocolError, Refused
-from smart_router.protocols.plain import Refresh, Send, encode
+from smart_router.protocols.plain import Read, Refresh, Reply, Send, encode
 
 __all__ = ["Outbox", "OutboxStatistics"]
 
@@ -64,6 +64,16 @@ class Outbox:
         """The router's answer to a new token."""
         self._ref += 1
         return self._put(encode(Refresh(token, self._ref)), self._ref, limited=False)
+
+    def read(self, message_id: str) -> asyncio.Future[bytes]:
+        """The router's answer to a mark. Refused `busy` at the limits."""
+        self._ref += 1
+        return self._put(encode(Read(message_id, self._ref)), self._ref)
+
+    def reply(self, message_id: str, payload: msgspec.Raw) -> asyncio.Future[bytes]:
+        """The router's answer to a reply. Refused `busy` at the limits."""
+        self._ref += 1
+        return self._put(encode(Reply(message_id, payload, self._ref)), self._ref)
 
     def _put(self, frame: bytes, ref: int | None, limited: bool = True) -> asyncio.Future[bytes]:
         waiting = _Waiting(frame, ref, asyncio.get_running_loop().create_future())
@@ -159,9 +169,11 @@ class _Answer(msgspec.Struct, gc=False):
 
 
 def _read(answer: bytes) -> Refused | None:
-    """The refusal in an answer, with `id` and `refused` when some mailboxes took the message; None: it was accepted."""
+    """The refusal in an answer, with `id` and `refused` where it has them; None: it was accepted."""
     told = msgspec.json.decode(answer, type=_Answer)
     if told.error is msgspec.UNSET:
         return None
-    details = {} if told.refused is None else {"id": told.id, "refused": told.refused}
+    details: dict[str, object] = {} if told.id is None else {"id": told.id}
+    if told.refused is not None:
+        details["refused"] = told.refused
     return refused(read_error(told.error), **details)
