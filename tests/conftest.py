@@ -32,8 +32,22 @@ __all__ = ["StartNodeClient", "StartServer"]
 
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 FAULT_TIMEOUT = 300
-WHOLE_PROGRAM = ("tests/end_to_end", "tests/security", "tests/cli/test_talking.py", "tests/stores/test_postgresql")
-"""Tests that start servers: `slow`, but for those marked `smoke`."""
+WHOLE_PROGRAM = ("tests/end_to_end", "tests/security", "tests/cli/test_talking.py", "tests/cli/test_operating.py")
+OTHER_SERVERS = (
+    "tests/amqp",
+    "tests/api/test_brokers.py",
+    "tests/brokers/test_rabbitmq",
+    "tests/brokers/test_redis",
+    "tests/bus/test_amqp.py",
+    "tests/bus/test_redis",
+    "tests/deploy",
+    "tests/directory/test_redis",
+    "tests/faults/test_brokers.py",
+    "tests/redis",
+    "tests/stores/test_postgresql",
+    "tests/test_services.py",
+)
+"""Tests that start servers, or ask others': `slow`, but for those marked `smoke`."""
 
 
 class StartServer(Protocol):
@@ -78,7 +92,7 @@ def end_at_the_time_limit(loop: asyncio.AbstractEventLoop, context: dict[str, An
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_browser = None if chromium_path() else pytest.mark.skip(reason="no Chromium is installed (script/chromium)")
     for item in items:
-        if item.nodeid.startswith(WHOLE_PROGRAM) and not item.get_closest_marker("smoke"):
+        if item.nodeid.startswith((*WHOLE_PROGRAM, *OTHER_SERVERS)) and not item.get_closest_marker("smoke"):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("fault") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(FAULT_TIMEOUT))
