@@ -16,6 +16,7 @@ import pytest
 from smart_router.amqp.url import AmqpUrl
 from smart_router.config.load import load_settings
 from smart_router.config.schema import Settings
+from tests.clusters.rabbitmq import OwnRabbit, rabbitmq_program
 from tests.deploy.compose import Compose, Service, read_compose
 from tests.end_to_end.conftest import EXAMPLE
 from tests.processes import PROGRAM, ROOT, ServerProcess
@@ -167,6 +168,25 @@ def url_of(service: Service) -> str:
     found = re.search(r"http://[^']+", service.healthcheck.test[-1])
     assert found is not None
     return found[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_rabbitmq_accepts_its_configuration(tmp_path: Path) -> None:
+    """One node alone: without the others' names, and with the memory and disk of a test."""
+    if rabbitmq_program("rabbitmq-server") is None:
+        pytest.skip("rabbitmq-server is not installed (script/services)")
+    rabbit = OwnRabbit(tmp_path / "rabbit")
+    left_out = ("cluster_formation", "vm_memory", "disk_free")
+    lines = [line for line in (DEPLOY / "rabbitmq.conf").read_text().splitlines() if not line.startswith(left_out)]
+    with (rabbit.folder / "rabbitmq.conf").open("a") as conf:
+        conf.write("\n".join(lines) + "\n")
+    with rabbit:
+        for key, value in (
+            ("cluster_partition_handling", "pause_minority"),
+            ("queue_leader_locator", '<<"balanced">>'),
+        ):
+            assert rabbit.ctl("eval", f"application:get_env(rabbit, {key}).") == f"{{ok,{value}}}"
 
 
 class TestDockerfile:
