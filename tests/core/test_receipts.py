@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ def receipts(client: Client) -> list[dict[str, Any]]:
 def told(client: Client) -> list[tuple[str, str, str]]:
     """(to, status, reason) of each receipt, in the order they came."""
     return [(each["to"], each["status"], each["reason"]) for each in receipts(client)]
+
+
+def in_flight(bench: Bench, address: str) -> int:
+    box = bench.broker.statistics_of(address)
+    return box.in_flight if box is not None else 0
 
 
 async def statuses(client: Client, *expected: str) -> None:
@@ -358,3 +364,22 @@ async def test_across_nodes_to_a_sender_without_an_own_mailbox() -> None:
         await until(lambda: target.numbers == [1])
         target.pong()
         await statuses(sender, "delivered")
+
+
+async def test_while_the_disk_is_full_receipts_wait(tmp_path: Path) -> None:
+    async with running(talking(), tmp_path) as bench:
+        sender, alice = await bench.join(SENDER), await bench.join(ALICE)
+        await sender.asked("talk", asking(1, "delivered"))
+        size = (tmp_path / "journal.db-wal").stat().st_size
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+        try:
+            alice.pong()
+            await until(lambda: bench.receipts.statistics().waiting == 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert in_flight(bench, ALICE) == 1, "not forgotten before its receipt is safe"
+        await until(lambda: bench.receipts.statistics()[:3] == (1, 0, 0))
+        await until(lambda: in_flight(bench, ALICE) == 0)
+        assert {each["message"] for each in receipts(sender)} == {alice.deliveries[0].message["id"]}
+        assert {status for _, status, _ in told(sender)} == {"delivered"}

@@ -159,7 +159,8 @@ class Receipts:
         for receipt in receipts:
             error = result.refused.get(receipt.entry.address)
             if error is not None and error.code in _PASSING and len(self._waiting) < _MAX_RETRIED:
-                self._waiting.append(receipt)
+                entry = receipt.entry  # the broker's handle of what it refused; a session may have it all the same
+                self._waiting.append(_Receipt(Entry(entry.message, entry.address, entry.policy), receipt.owed))
                 continue
             if error is not None:
                 self._lose(receipt.entry.address, error)
