@@ -29,6 +29,7 @@ from smart_router.core.events import EventHandler
 from smart_router.core.limits import NewMailboxes
 from smart_router.core.options import check_options
 from smart_router.core.reports import Reports
+from smart_router.core.router_api import RouterApi
 from smart_router.core.routes import Route, Routes
 from smart_router.core.sessions import Session
 from smart_router.errors import Refused, RouterError
@@ -58,7 +59,7 @@ class RouterStatistics(NamedTuple):
     no_route: int
 
 
-class Router:
+class Router(RouterApi):
     """Routes what sessions send. All of it is synchronous unless an action awaits something."""
 
     def __init__(

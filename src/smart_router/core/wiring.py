@@ -14,6 +14,7 @@ __all__ = ["wire"]
 def wire(core: Core) -> None:
     """Bad ends go to who wants to know, revocations to the sessions that they end."""
     delivery, feedback = core.delivery, core.feedback
+    core.router.core = core
 
     def told(entry: Entry, state: End, reason: str) -> None:
         if entry.message.wants:
