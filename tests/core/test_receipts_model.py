@@ -13,7 +13,7 @@ from tests.core.test_delivery_model import ALICE, ClientMode, Mailbox
 from tests.fakes.bench import message
 from tests.fakes.client import Client
 
-LIMIT = settings(max_examples=50, stateful_step_count=30, deadline=None)
+LIMIT = settings(max_examples=30, stateful_step_count=30, deadline=None)
 WANTED = ["queued", "delivered", "failed"]
 
 
