@@ -4,6 +4,7 @@ from smart_router.client.client import Client, ClientStatistics, connect
 from smart_router.client.errors import Closed
 from smart_router.client.keeper import Token, World
 from smart_router.client.message import Accepted, Binary, Message, Receipt, Reply
+from smart_router.client.presence import Presence
 from smart_router.client.settings import ClientSettings
 from smart_router.errors import ProtocolError, Refused
 
@@ -15,6 +16,7 @@ __all__ = [
     "ClientStatistics",
     "Closed",
     "Message",
+    "Presence",
     "ProtocolError",
     "Receipt",
     "Refused",

@@ -20,6 +20,7 @@ from smart_router.client.inbox import InboxStatistics
 from smart_router.client.keeper import Account, Keeper, OnError, Token, World
 from smart_router.client.message import Accepted, Message, Reply, encode_message
 from smart_router.client.outbox import OutboxStatistics
+from smart_router.client.presence import Presence, encode_actors, encode_status, read_presence
 from smart_router.client.settings import ClientSettings
 from smart_router.errors import ProtocolError, Refused
 
@@ -172,6 +173,23 @@ class Client:
         Refused `unknown_message`: its sender did not ask, or it came more than an hour ago.
         """
         await self._open().outbox.read(message if isinstance(message, str) else message.id)
+
+    async def set_status(self, status: str) -> None:
+        """`active`, `idle` or `away`: part of this actor's presence from now on, after a cut too."""
+        keeper = self._open()
+        await keeper.outbox.send("status", encode_status(status), ())
+        keeper.status = status
+
+    async def presence(self, *actors: str) -> list[Presence]:
+        """Whether they are there now; at most 1,000. Refused: this actor may not know it of all of them."""
+        return read_presence(await self._open().outbox.send("presence", encode_actors(actors), ()))
+
+    async def watch(self, *actors: str) -> list[Presence]:
+        """As `presence`; from now on their changes come as messages of the type `presence`, until `unwatch`."""
+        return read_presence(await self._open().outbox.send("watch", encode_actors(actors), ()))
+
+    async def unwatch(self, *actors: str) -> None:
+        await self._open().outbox.send("unwatch", encode_actors(actors), ())
 
     async def receive(self) -> Message:
         """The next message. Closed, with the reason as its cause, when none will come any more."""

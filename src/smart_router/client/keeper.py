@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from random import Random, SystemRandom
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 from smart_router.client.backoff import Backoff
 from smart_router.client.errors import Closed, Cut
 from smart_router.client.inbox import Inbox
@@ -67,6 +69,8 @@ class Keeper:
         self.hello: Hello | None = None
         """Of the present connection; None: there is none."""
         self.connections = 0
+        self.status = settings.status
+        """As the session says it, on the next connections too."""
         self._account = account
         self._settings = settings
         self._world = world
@@ -131,7 +135,13 @@ class Keeper:
 
     async def _identify(self) -> Identify:
         resume = None if self._pid is None else Resume(self._pid, self.inbox.offset)
-        return Identify(self._account.actor, await self._fresh_token(), True, resume)
+        identify = Identify(self._account.actor, await self._fresh_token(), True, resume)
+        own = self._settings
+        said = {"daemon": own.daemon, "status": self.status, "metadata": own.metadata, "lease": own.lease}
+        for name, value in said.items():
+            if value is not None:
+                setattr(identify, name, msgspec.Raw(msgspec.json.encode(value)))
+        return identify
 
     def _welcomed(self, hello: Hello) -> None:
         self.hello = hello

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 __all__ = ["ClientSettings"]
 
 
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Times in seconds, sizes in bytes."""
+    """Times in seconds, sizes in bytes. First what the session says of itself when it registers; None: the usual."""
+
+    daemon: str | None = None
+    status: str | None = None
+    """`active`, `idle` or `away`; `Client.set_status` changes it."""
+    metadata: Mapping[str, object] | None = None
+    lease: float | None = None
+    """How long the registration outlives the last sign of life."""
 
     queue_messages: int = 1_000
     """Sends that wait or are unanswered; at the limit `send` and `post` raise Refused `busy`."""
