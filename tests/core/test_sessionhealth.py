@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from smart_router.errors import Refused
+from smart_router.errors import BrokerAway, Refused
+from smart_router.gateways.base import CloseReason
 from tests.fakes.bench import Bench, message, running, talking
 from tests.fakes.clock import until
 
@@ -313,3 +314,30 @@ async def test_health_is_known_on_all_nodes() -> None:
         await bench.join(ALICE)
         bench.pass_time(16)
         await become(bench, health="degraded")
+
+
+async def test_a_revocation_cuts_an_expired_session_too() -> None:
+    async with watched(heartbeat_interval=0) as (bench, _):
+        alice = await bench.join(ALICE, lease=10)
+        bench.pass_time(11)
+        await bench.revocations.revoke(subject=ALICE)
+        assert alice.close_reason is CloseReason.REVOKED
+        assert list(bench.sessions) == []
+
+
+async def test_while_the_directory_is_away_the_next_heartbeat_tries_again() -> None:
+    async with watched(heartbeat_interval=0) as (bench, heard):
+        alice = await bench.join(ALICE, lease=10)
+        bench.pass_time(11)
+        arrived, bench.installation.arrived = bench.installation.arrived, _away  # type: ignore[method-assign]
+        alice.tell("heartbeat", {})
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert names(heard) == ["registered", "expired"]
+        bench.installation.arrived = arrived  # type: ignore[method-assign]
+        alice.tell("heartbeat", {})
+        await until(lambda: names(heard)[2:] == ["registered"])
+
+
+async def _away(session: Any) -> None:
+    raise BrokerAway("away")
