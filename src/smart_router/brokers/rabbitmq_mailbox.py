@@ -38,6 +38,10 @@ class Out:
         self.returned = False
         self.confirmed = False
 
+    def again(self) -> Out:
+        """To be published once more; this one keeps its place among those sent, answered."""
+        return Out(self.entry, self.lane, self.done, self.properties, self.body)
+
 
 class Lane:
     """The queue of one priority, as its publisher sees it.

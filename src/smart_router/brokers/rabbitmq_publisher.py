@@ -32,6 +32,7 @@ PATIENCE: Final = 5.0
 """Seconds that what has no confirm waits for RabbitMQ to come back."""
 
 _BUSY: Final = "too many messages wait for RabbitMQ's confirmation: try again later"
+_SILENT: Final = "RabbitMQ does not say whether it has made the mailbox's queue: try again later"
 _UNKNOWN: Final = "RabbitMQ went away before it confirmed this message, which it may have or not: send it again"
 
 
@@ -68,6 +69,7 @@ class Publisher:
         self.bytes = 0
         self.confirmed = 0
         self._heard_at = 0.0
+        self._ready = False  # the channel is open, and confirms
         self._window: deque[Out] = deque()
         self._stalled: deque[Out] = deque()
         self._again: list[Out] = []
@@ -84,7 +86,7 @@ class Publisher:
 
     def _is_stuck(self) -> bool:
         """No confirm comes any more: not just a moment of many messages."""
-        if self._stalled or not self._channel.is_open:
+        if self._stalled or not self._ready:
             return True
         return asyncio.get_running_loop().time() - self._heard_at > _SILENCE
 
@@ -93,7 +95,7 @@ class Publisher:
         trouble = self._connection.trouble()
         if not trouble:
             return None
-        return StorageFull(trouble) if self._connection.up and self._channel.is_open else BrokerAway(trouble)
+        return StorageFull(trouble) if self._connection.up and self._ready else BrokerAway(trouble)
 
     def put(self, out: Out) -> None:
         self.count += 1
@@ -118,11 +120,20 @@ class Publisher:
     async def _prepare(self, lane: Lane) -> None:
         """Publishing to an exchange that is not there would close the channel."""
         try:
-            await self._exchange(lane.exchange)
+            await self._in_time(self._exchange(lane.exchange))
         except RouterError as error:
             self._fail(lane, error)
             return
         self._probe(lane)
+
+    async def _in_time(self, work: Coroutine[Any, Any, None]) -> None:
+        """What RabbitMQ does not answer for long goes on by itself; nobody waits for it."""
+        task = asyncio.ensure_future(work)
+        done, _ = await asyncio.wait((task,), timeout=PATIENCE)
+        if not done:
+            self._host.spawn(_end_of(task))
+            raise BrokerAway(_SILENT)
+        task.result()
 
     def _probe(self, lane: Lane) -> None:
         """The first of what is held goes alone."""
@@ -135,7 +146,7 @@ class Publisher:
 
     def _send(self, out: Out) -> None:
         connection = self._connection
-        if not self._channel.is_open:
+        if not self._ready:
             self._again.append(out)
             self._arm()
         elif self._stalled or not connection.writable:
@@ -182,8 +193,7 @@ class Publisher:
         lane = out.lane
         lane.unconfirmed -= 1
         if out.returned:
-            out.returned = out.confirmed = False
-            lane.returned.append(out)
+            lane.returned.append(out.again())
             lane.epoch = COLD
             if lane.held is None:
                 lane.held = []
@@ -221,16 +231,17 @@ class Publisher:
         returned, lane.returned = lane.returned, []
         lane.held = returned + (lane.held or [])
         try:
-            await self._make(lane)
+            await self._in_time(self._make(lane))
         except RouterError as error:
             self._fail(lane, error)
             return
         self._open(lane)
 
     def _fail(self, lane: Lane, error: RouterError) -> None:
-        held, lane.held = lane.held, None
+        held, lane.held = [*lane.returned, *(lane.held or ())], None
+        lane.returned = []
         lane.epoch = COLD
-        for out in held or ():
+        for out in held:
             self._refuse(out, error)
 
     def _refuse(self, out: Out, error: RouterError) -> None:
@@ -258,6 +269,7 @@ class Publisher:
     async def up(self) -> None:
         await self._channel.open()
         await self._channel.confirm_select()
+        self._ready = True
         self.epoch += 1
         again, self._again = self._again, []
         lanes = {out.lane: None for out in again}
@@ -267,6 +279,7 @@ class Publisher:
             self._host.spawn(self._prepare(lane))
 
     def _on_closed(self, error: RouterError) -> None:
+        self._ready = False
         self.epoch += 1
         unknown = [out for out in self._window if not out.confirmed]
         self._window.clear()
@@ -293,7 +306,7 @@ class Publisher:
 
     def _give_up(self) -> None:
         self._timer = None
-        if not self._channel.is_open:
+        if not self._ready:
             waiting, self._again = self._again, []
         elif self._stalled and not self._connection.writable:
             waiting = list(self._stalled)
@@ -317,3 +330,7 @@ class Publisher:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+async def _end_of(task: asyncio.Future[None]) -> None:
+    await task
