@@ -275,7 +275,7 @@ class Node:
             started_at=clock.wall_ms(),
             configuration=digest(self._declared, settings.routes),
         )
-        bus = make_bus(settings.broker.url, me.id, clock)
+        bus = make_bus(settings.broker.url, me.id, clock, prefix=settings.broker.prefix)
         directory = make_directory(settings.directory, settings.broker.url, bus, clock)
         others = Others(bus, directory, Asking(bus))
         moving = Moving(delivery, bus, others.asking, clock, authenticated=settings.auth.enabled)
