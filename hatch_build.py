@@ -30,7 +30,10 @@ class CompileHook(BuildHookInterface[Any]):
 
     def dependencies(self) -> list[str]:
         """mypyc, and what the modules import: their types decide what the code becomes."""
-        return [*_NEEDS, *self.metadata.core.dependencies] if self._is_wanted() else []
+        if not self._is_wanted():
+            return []
+        extras = self.metadata.core.optional_dependencies.values()
+        return [*_NEEDS, *self.metadata.core.dependencies, *(each for extra in extras for each in extra)]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "editable" or not self._is_wanted():

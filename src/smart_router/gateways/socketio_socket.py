@@ -74,6 +74,8 @@ class NamespaceSocket:
         "unproven",
     )
 
+    __deletable__ = ("handler",)  # mypyc asks for it
+
     handler: SocketHandler
 
     def __init__(self, connection: SocketIOConnection, namespace: str, names: Names) -> None:
