@@ -84,7 +84,7 @@ class DeadLetters:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = core.store
-        self._under_way: set[Key] = set()
+        self._in_turn = asyncio.Lock()  # what one call has read, another must not put or forget before it
 
     async def page(self, where: DeadLetterFilter, after: Position | None, limit: int) -> list[Head]:
         """Oldest end first."""
@@ -127,10 +127,11 @@ class DeadLetters:
         where = msgspec.structs.replace(where, until=min(where.until or now, now))
         after, left, done = None, limit, 0
         while left > 0:
-            letters = await self._store.dead_letters(where, after=after, limit=min(_BATCH, left))
-            if not letters:
-                break
-            done += await work(letters)
+            async with self._in_turn:
+                letters = await self._store.dead_letters(where, after=after, limit=min(_BATCH, left))
+                if not letters:
+                    break
+                done += await work(letters)
             after, left = position(letters[-1]), left - len(letters)
         return done
 
@@ -144,10 +145,6 @@ class DeadLetters:
 
     async def _put(self, letter: DeadLetter, to: str | None, by: str) -> RouterError | None:
         """What it was refused with."""
-        key = letter.id, letter.address, letter.type
-        if key in self._under_way:
-            return Refused("busy", "This dead letter is being replayed already.")
-        self._under_way.add(key)
         safe: asyncio.Future[PutResult] = asyncio.get_running_loop().create_future()
         try:
             target = self._target(letter, to)
@@ -156,8 +153,6 @@ class DeadLetters:
             return next(iter((await safe).refused.values()), None)
         except Refused as error:
             return error
-        finally:
-            self._under_way.discard(key)
 
     def _target(self, letter: DeadLetter, to: str | None) -> Target:
         if to is None and letter.reason == "route_error":
