@@ -173,7 +173,7 @@ class Bench:
     async def settled(self, address: str = BOX) -> None:
         """What was confirmed and closed before this is known to the broker."""
         async with asyncio.timeout(PATIENCE):
-            while (box := await self.broker.mailbox(address)) and (box.in_flight or box.subscriptions):
+            while (box := await self.broker.mailbox(address)) and (box.in_flight or box.subscriptions):  # noqa: ASYNC110 - as in `until`
                 await asyncio.sleep(0)
 
     async def waiting(self, address: str = BOX) -> int:
