@@ -47,7 +47,14 @@ OTHER_SERVERS = (
     "tests/stores/test_postgresql",
     "tests/test_services.py",
 )
-"""Tests that start servers, or ask others': `slow`, but for those marked `smoke`."""
+WHOLE_NODES = (
+    "tests/api/test_dead_letters.py",
+    "tests/api/test_mailboxes.py",
+    "tests/api/test_messages.py",
+    "tests/api/test_sessions.py",
+    "tests/directory/test_bus.py",
+)
+"""Tests that start servers, ask others', or make a node for each case: `slow`, but for those marked `smoke`."""
 
 
 class StartServer(Protocol):
@@ -92,7 +99,7 @@ def end_at_the_time_limit(loop: asyncio.AbstractEventLoop, context: dict[str, An
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_browser = None if chromium_path() else pytest.mark.skip(reason="no Chromium is installed (script/chromium)")
     for item in items:
-        if item.nodeid.startswith((*WHOLE_PROGRAM, *OTHER_SERVERS)) and not item.get_closest_marker("smoke"):
+        if item.nodeid.startswith((*WHOLE_PROGRAM, *OTHER_SERVERS, *WHOLE_NODES)) and not item.get_closest_marker("smoke"):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("fault") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(FAULT_TIMEOUT))
