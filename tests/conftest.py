@@ -98,8 +98,9 @@ def end_at_the_time_limit(loop: asyncio.AbstractEventLoop, context: dict[str, An
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     no_browser = None if chromium_path() else pytest.mark.skip(reason="no Chromium is installed (script/chromium)")
+    heavy = (*WHOLE_PROGRAM, *OTHER_SERVERS, *WHOLE_NODES)
     for item in items:
-        if item.nodeid.startswith((*WHOLE_PROGRAM, *OTHER_SERVERS, *WHOLE_NODES)) and not item.get_closest_marker("smoke"):
+        if item.nodeid.startswith(heavy) and not item.get_closest_marker("smoke"):
             item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("fault") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(FAULT_TIMEOUT))
