@@ -304,6 +304,22 @@ async def test_a_gap_anywhere_ends_the_recovery(nodes: Nodes) -> None:
     await until(lambda: not session.recoverable)
 
 
+@policies(recovery=True, window=65_535, window_bytes=2**24, max_messages=0)
+async def test_a_node_that_goes_down_leaves_much_in_several_publications_and_too_much_not(nodes: Nodes) -> None:
+    little, much = await nodes.join(nodes.b), await nodes.b.join(BOB)
+    others = [await nodes.b.join(f"ui/456/{number}") for number in range(3)]
+    for number in range(6_000):
+        nodes.say(number, to=BOB)
+    for other in range(3):
+        nodes.say(*range(3_000), to=f"ui/456/{other}")
+    nodes.say(1)
+    await until(lambda: len(much.numbers) == 6_000 and all(len(other.numbers) == 3_000 for other in others))
+    for client in (little, much, *others):
+        client.cut()
+    nodes.b.installation.moving.leave()
+    await until(lambda: nodes.c.installation.moving.statistics().left == 4)
+
+
 # what all nodes must know
 
 
@@ -328,12 +344,13 @@ async def test_a_node_that_starts_later_learns_them(nodes: Nodes) -> None:
     await nodes.a.subs.register("ui", "999")
     for number in range(2500):
         await nodes.a.subs.learn(SubEndpoint("ui", f"n{number}", 1))
-    await nodes.a.revocations.revoke(subject="eve")
+    for number in range(1_200):
+        await nodes.a.revocations.revoke(subject=f"{number}".ljust(512, "x"))
     late = await Bench(talking(), among=nodes.a).open()
     try:
         assert late.endpoints.place("/ui/999") is not None
         assert late.endpoints.place("/ui/n2499") is not None
-        assert len(late.revocations) == 1
+        assert len(late.revocations) == 1_200
     finally:
         await late.close()
 

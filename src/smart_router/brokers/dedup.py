@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from smart_router.brokers.base import PutDone, PutResult
@@ -60,6 +60,35 @@ class DedupWindow:
 
         first.repeats.append(told)
         return future
+
+    def once(
+        self, key: Key, answer: bytes, done: PutDone, put: Callable[[PutDone], None], now: Callable[[], float]
+    ) -> None:
+        """Lets the first with this key `put`, once; `done` gets its result.
+
+        A repeat gets the first one's answer, when that is known; if the first was refused, the repeat is the first.
+        """
+        known = self.answer(key, now())
+        if known is not None:
+            done(PutResult({}, known))
+            return
+
+        def repeat(result: PutResult) -> None:
+            if result.refused:
+                self.once(key, answer, done, put, now)
+            else:
+                done(result)
+
+        def finished(result: PutResult) -> None:
+            first = result.answer or answer  # another node may have had it before
+            repeats = self.finish(key, first, result, now())
+            done(result)
+            for told in repeats:
+                told(result if result.refused else PutResult({}, first))
+
+        if not self.wait(key, repeat):
+            self.begin(key)
+            put(finished)
 
     def begin(self, key: Key) -> None:
         """The first with this key is on its way."""

@@ -227,32 +227,13 @@ class RabbitBroker(Operations):
 
     def _put_once(self, entries: Sequence[Entry], done: PutDone | None, dedup: tuple[str, str, bytes]) -> None:
         sender, own, answer = dedup
-        key = (sender, own)
-        known = self._dedup.answer(key, self.now())
-        if done is None:
-            done = partial(self._end_refused, entries)
-        if known is not None:
-            done(PutResult({}, known))
-            return
 
-        def repeat(result: PutResult) -> None:
-            if result.refused:
-                self._put_once(entries, done, dedup)
-            else:
-                done(result)
+        def put(finished: PutDone) -> None:
+            group = Group(finished, len(entries) + 1)
+            self._put_all(entries, group)
+            group(SAFE)
 
-        def finished(result: PutResult) -> None:
-            repeats = self._dedup.finish(key, answer, result, self.now())
-            done(result)
-            for told in repeats:
-                told(result if result.refused else PutResult({}, answer))
-
-        if self._dedup.wait(key, repeat):
-            return
-        self._dedup.begin(key)
-        group = Group(finished, len(entries) + 1)
-        self._put_all(entries, group)
-        group(SAFE)
+        self._dedup.once((sender, own), answer, done or partial(self._end_refused, entries), put, self.now)
 
     def _end_refused(self, entries: Sequence[Entry], result: PutResult) -> None:
         """Nobody waits for the answer: a refusal is an end."""

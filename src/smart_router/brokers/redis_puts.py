@@ -140,34 +140,14 @@ class Puts:
 
     def _put_once(self, entries: Sequence[Entry], done: PutDone | None, dedup: tuple[str, str, bytes]) -> None:
         sender, own, answer = dedup
-        key = (sender, own)
-        if done is None:
-            done = partial(self._end_refused, entries)
-        known = self._dedup.answer(key, self._now())
-        if known is not None:
-            done(PutResult({}, known))
-            return
 
-        def repeat(result: PutResult) -> None:
-            if result.refused:
-                self._put_once(entries, done, dedup)
+        def put(finished: PutDone) -> None:
+            if entries:
+                self._put_all(entries, _Group(finished, len(entries)), (dedup_key(sender, own), answer))
             else:
-                done(result)
+                finished(_SAFE)
 
-        def finished(result: PutResult) -> None:
-            first = result.answer or answer
-            repeats = self._dedup.finish(key, first, result, self._now())
-            done(result)
-            for told in repeats:
-                told(result if result.refused else PutResult({}, first))
-
-        if self._dedup.wait(key, repeat):
-            return
-        self._dedup.begin(key)
-        if entries:
-            self._put_all(entries, _Group(finished, len(entries)), (dedup_key(sender, own), answer))
-        else:
-            finished(_SAFE)
+        self._dedup.once((sender, own), answer, done or partial(self._end_refused, entries), put, self._now)
 
     def _end_refused(self, entries: Sequence[Entry], result: PutResult) -> None:
         """Nobody waits for the answer: a refusal is an end."""

@@ -35,6 +35,7 @@ __all__ = ["Installation", "InstallationStatistics", "Others", "digest", "node_i
 _log = structlog.get_logger("smart_router.installation")
 _REPORT_EVERY: Final = 2.0  # s
 _CUT_OFF: Final = 1000
+_GAPS: Final = 2000  # addresses in one publication
 _GAPS_EVERY: Final = 0.05  # s that addresses with a gap are collected
 
 
@@ -251,8 +252,10 @@ class Installation:
             self._gaps.add(address)
 
     def _tell_gaps(self) -> None:
-        gaps, self._gaps = self._gaps, set()
-        self.bus.publish("gap", msgspec.json.encode(sorted(gaps)))
+        gaps = sorted(self._gaps)
+        self._gaps.clear()
+        for start in range(0, len(gaps), _GAPS):
+            self.bus.publish("gap", msgspec.json.encode(gaps[start : start + _GAPS]))
 
     def _gapped(self, node: str, data: bytes) -> None:
         for address in msgspec.json.decode(data, type=list[str]):

@@ -24,7 +24,7 @@ from smart_router.core.sessions import AWAY, Session
 __all__ = ["Moving", "MovingStatistics"]
 
 _MAX_LEFT: Final = 20_000  # sessions of nodes that went down; over it the oldest are forgotten
-_BATCH: Final = 200
+_BATCH: Final = 5000  # unconfirmed messages in one publication; a session counts as five besides
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -138,9 +138,18 @@ class Moving:
 
     def leave(self) -> None:
         """Tells the others of all that may be taken up again, and is not any more here."""
-        left = [self._describe(session) for session in self._delivery.sessions if session.parked_until is not None]
-        for start in range(0, len(left), _BATCH):
-            self._bus.publish("left", _encode(left[start : start + _BATCH]))
+        batch: list[_Left] = []
+        size = 0
+        for session in self._delivery.sessions:
+            if session.parked_until is None or len(session.parked) > _BATCH:
+                continue  # one that has so much unconfirmed gets it again
+            if size + len(session.parked) > _BATCH:
+                self._bus.publish("left", _encode(batch))
+                batch, size = [], 0
+            batch.append(self._describe(session))
+            size += len(session.parked) + 5
+        if batch:
+            self._bus.publish("left", _encode(batch))
 
     def _describe(self, session: Session) -> _Left:
         window = int(session.endpoint.settings.recovery_window * 1000)

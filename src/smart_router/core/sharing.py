@@ -23,7 +23,7 @@ from smart_router.stores.base import Revocation, SubEndpoint
 __all__ = ["Sharing"]
 
 _log = structlog.get_logger("smart_router.installation")
-_PAGE: Final = 2000
+_PAGE: Final = 500  # of each; a page has to go into one publication of the bus
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -69,14 +69,19 @@ class Sharing:
         task.add_done_callback(self._tasks.discard)
 
     async def _learn(self, knowledge: Knowledge) -> None:
+        """Each is in force, whatever the store says of it or of another."""
         async with self._in_turn:
-            try:
-                for revocation in knowledge.revocations:
-                    await self._revocations.learn(revocation)
-                for sub in knowledge.sub_endpoints:
-                    await self._subs.learn(sub)
-            except RouterError as error:
-                _log.error("not_remembered_from_another_node", error=error.message)
+            for revocation in knowledge.revocations:
+                await self._remembered(self._revocations.learn(revocation))
+            for sub in knowledge.sub_endpoints:
+                await self._remembered(self._subs.learn(sub))
+
+    @staticmethod
+    async def _remembered(learning: Awaitable[None]) -> None:
+        try:
+            await learning
+        except RouterError as error:
+            _log.error("not_remembered_from_another_node", error=error.message)
 
     async def _asked(self, node: str, data: bytes) -> bytes:
         start = _page(data) * _PAGE
