@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from smart_router.errors import ConfigError
+from smart_router.urls import client_context, is_clean, is_number
 
 __all__ = ["AmqpUrl", "Host"]
 
@@ -41,7 +40,7 @@ class AmqpUrl:
         before, _, query = rest.partition("?")
         authority, _, vhost = before.partition("/")
         login, at, hosts = authority.rpartition("@")
-        if scheme not in _PORTS or not _is_clean(rest) or "@" in login + vhost + query or "/" in vhost:
+        if scheme not in _PORTS or not is_clean(rest) or "@" in login + vhost + query or "/" in vhost:
             raise self.wrong(_FORM)
         self.secure = scheme == "amqps"
         self.hosts = self._parse_hosts(hosts, _PORTS[scheme])
@@ -74,7 +73,7 @@ class AmqpUrl:
             port = port[1:]
         elif ":" in text:
             name, _, port = text.partition(":")
-        if not name or (port and not _is_number(port, 1, 65535)):
+        if not name or (port and not is_number(port, 1, 65535)):
             raise self.wrong(f"{_FORM}; a port is a number from 1 to 65535")
         return Host(unquote(name), int(port or default))
 
@@ -97,7 +96,7 @@ class AmqpUrl:
 
     def _number(self, options: dict[str, str], name: str, default: int, limits: tuple[int, int]) -> int:
         text = options.get(name, str(default))
-        if not _is_number(text, *limits):
+        if not is_number(text, *limits):
             raise self.wrong(f"`{name}` is a number from {limits[0]} to {limits[1]}")
         return int(text)
 
@@ -110,36 +109,7 @@ class AmqpUrl:
         """None for amqp://. Reads files. ConfigError names the one that cannot be used."""
         if not self.secure:
             return None
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if authority := self._tls.get("cacertfile"):
-            self._load("cacertfile", authority, context.load_verify_locations)
-        if certificate := self._tls.get("certfile"):
-            key = self._tls.get("keyfile", certificate)
-            self._load("certfile", certificate, lambda path: context.load_cert_chain(path, key, password=_no_password))
-        if self._tls.get("verify") == "verify_none":
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
-    def _load(self, name: str, path: str, load: Callable[[str], Any]) -> None:
-        try:
-            load(path)
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "cannot be used"
-            raise self.wrong(f"`{name}` {Path(path)}: {reason}") from error
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
-
-
-def _is_clean(rest: str) -> bool:
-    return bool(rest) and not any(character in rest for character in " #\\") and unquote(rest).isprintable()
-
-
-def _is_number(text: str, least: int, most: int) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most
+        return client_context(self._tls, self.wrong)
 
 
 _TLS_OPTIONS: Final = ("cacertfile", "certfile", "keyfile", "verify", "server_name_indication")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from smart_router.errors import ConfigError
+from smart_router.urls import client_context, is_clean, is_number
 
 __all__ = ["Host", "RedisUrl"]
 
@@ -44,7 +43,7 @@ class RedisUrl:
         before, _, query = rest.partition("?")
         authority, _, database = before.partition("/")
         login, at, hosts = authority.rpartition("@")
-        if scheme not in ("redis", "rediss") or not _is_clean(rest) or "@" in login + database + query:
+        if scheme not in ("redis", "rediss") or not is_clean(rest) or "@" in login + database + query:
             raise self.wrong(_FORM)
         self.secure = scheme == "rediss"
         options = self._options(query)
@@ -54,14 +53,14 @@ class RedisUrl:
         self.user, self.password = unquote(user), unquote(password)
         self.sentinel_user = options.get("sentinel_user", "")
         self.sentinel_password = options.get("sentinel_password", "")
-        if database and not _is_number(database, 0, 65_535):
+        if database and not is_number(database, 0, 65_535):
             raise self.wrong(f"{_FORM}; the database is a number")
         self.database = int(database or 0)
         self.prefix = options.get("prefix", "sr:")
         if not _PREFIX.fullmatch(self.prefix):
             raise self.wrong("`prefix` has at most 64 of A-Z a-z 0-9 . _ : -")
         timeout = options.get("timeout", "5")
-        if not _is_number(timeout, 1, 300):
+        if not is_number(timeout, 1, 300):
             raise self.wrong("`timeout` is a number of seconds from 1 to 300")
         self.timeout = float(timeout)
         self._tls = {name: value for name, value in options.items() if name in _TLS_OPTIONS}
@@ -82,7 +81,7 @@ class RedisUrl:
 
     def _host(self, text: str, default: int) -> Host:
         match = _HOST.fullmatch(text)
-        if match is None or not _is_number(match[3] or str(default), 1, 65_535):
+        if match is None or not is_number(match[3] or str(default), 1, 65_535):
             raise self.wrong(f"{_FORM}; a port is a number from 1 to 65535")
         return Host(match[1] or match[2], int(match[3] or default))
 
@@ -106,36 +105,7 @@ class RedisUrl:
         """None for redis://. Reads files. ConfigError names the one that cannot be used."""
         if not self.secure:
             return None
-        context = ssl.create_default_context()
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if authority := self._tls.get("cacertfile"):
-            self._load("cacertfile", authority, context.load_verify_locations)
-        if certificate := self._tls.get("certfile"):
-            key = self._tls.get("keyfile", certificate)
-            self._load("certfile", certificate, lambda path: context.load_cert_chain(path, key, password=_no_password))
-        if self._tls.get("verify") == "verify_none":
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        return context
-
-    def _load(self, name: str, path: str, load: Callable[[str], Any]) -> None:
-        try:
-            load(path)
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or "cannot be used"
-            raise self.wrong(f"`{name}` {Path(path)}: {reason}") from error
-
-
-def _no_password() -> str:
-    raise ValueError("the key is encrypted")
-
-
-def _is_clean(rest: str) -> bool:
-    return bool(rest) and not any(character in rest for character in " #\\") and unquote(rest).isprintable()
-
-
-def _is_number(text: str, least: int, most: int) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most
+        return client_context(self._tls, self.wrong)
 
 
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,253}))(?::(\d{1,5}))?")
